@@ -1,0 +1,1 @@
+"""What lies between the corpus and the model: documents, examples, shards, batches."""

@@ -1,0 +1,192 @@
+"""Reading batches ahead of training. The step names the rows; threads and processes only decide who reads them when."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import signal
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+
+from ptm_dist.data.batch import MicroBatch, Row, collate
+from ptm_dist.data.dataset import Dataset, RowReader
+from ptm_dist.data.vocabulary import Vocabulary
+from ptm_dist.errors import DataUnavailableError, PeerLostError
+from ptm_dist.order import Order, share
+from ptm_dist.rng import Draws
+from ptm_dist.schedule import Moment, Schedule
+
+
+class Corruptor(Protocol):
+    """The part of an objective that works on arrays."""
+
+    kind: str
+
+    def corrupt(self, row: Row, vocabulary: Vocabulary, draws: Draws) -> Row:
+        """Return `row` as the model sees it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How one rank turns a moment of the schedule into micro-batches; plain data, so that it can move to another process."""
+
+    directories: Mapping[str, Path]
+    """Data set directory by name."""
+    objectives: Mapping[str, Sequence[Corruptor]]
+    """Objectives by task."""
+    vocabulary: Vocabulary
+    seed: int
+    lanes: int
+    micro: int
+    """Most rows of a micro-batch."""
+    rank: int = 0
+    world: int = 1
+
+
+class Reader:
+    """Makes the micro-batches of one rank."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
+        self._draws = Draws(reading.seed, "")
+        self._orders: dict[str, Order] = {}
+
+    @cached_property
+    def _rows(self) -> dict[str, RowReader]:
+        # A rank holds one chunk for each of its lanes; twice that covers a lane that moves on within a batch.
+        return {
+            name: RowReader(Dataset.open(directory), cached_chunks=2 * self.reading.lanes)
+            for name, directory in self.reading.directories.items()
+        }
+
+    def order(self, data: str) -> Order:
+        """Return the reading order of a data set."""
+        if data not in self._orders:
+            dataset = self._rows[data].dataset
+            rows = np.array([chunk.rows for chunk in dataset.chunks], dtype=np.int64)
+            self._orders[data] = Order(rows, min(self.reading.lanes, dataset.rows), self.reading.seed)
+        return self._orders[data]
+
+    def batch(self, moment: Moment) -> list[MicroBatch]:
+        """Return this rank's part of the batch of a step, cut into as many micro-batches as every other rank gets."""
+        order = self.order(moment.data)
+        positions = range(moment.position, moment.position + moment.rows)
+        mine = share(positions, order.lanes, self.reading.rank, self.reading.world)
+        return self._cut([self._row(moment, order, position) for position in mine], moment.rows)
+
+    def held_out(self, task: str, data: str, most_rows: int) -> list[MicroBatch]:
+        """Return this rank's part of `most_rows` rows spread evenly over a held-out data set, masked the same every time."""
+        dataset = self._rows[data].dataset
+        starts = np.concatenate([[0], np.cumsum([chunk.rows for chunk in dataset.chunks])])
+        count = min(most_rows, dataset.rows)
+        mine = range(self.reading.rank * count // self.reading.world, (self.reading.rank + 1) * count // self.reading.world)
+        rows = []
+        for row in (number * dataset.rows // count for number in mine):
+            chunk = int(np.searchsorted(starts, row, side="right")) - 1
+            rows.append(self._corrupt(task, data, chunk, row - int(starts[chunk]), ("held_out", 0, row)))
+        return self._cut(rows, count)
+
+    def _row(self, moment: Moment, order: Order, position: int) -> Row:
+        address = order.locate(position)
+        return self._corrupt(moment.task, moment.data, address.chunk, address.index, ("train", address.epoch, address.row))
+
+    def _corrupt(self, task: str, data: str, chunk: int, index: int, key: tuple[str, int, int]) -> Row:
+        row = Row(self._rows[data].read(chunk, index))
+        use, epoch, number = key
+        for objective in self.reading.objectives[task]:
+            draws = self._draws.rekey(self.reading.seed, f"{use}.{task}.{objective.kind}", epoch, number)
+            row = objective.corrupt(row, self.reading.vocabulary, draws)
+        return row
+
+    def _cut(self, rows: list[Row], global_rows: int) -> list[MicroBatch]:
+        """Cut rows of similar length into micro-batches; their number follows from the global batch alone."""
+        rows = sorted(rows, key=lambda row: len(row.inputs["tokens"]))
+        most = -(-global_rows // self.reading.world)
+        number = -(-most // self.reading.micro)
+        width = -(-most // number)
+        return [collate(rows[start : start + width], self.reading.vocabulary.pad, width) for start in range(0, number * width, width)]
+
+
+_PROCESS: dict[str, Reader] = {}
+_PDEATHSIG: Final = 1
+
+
+def die_with_parent() -> None:
+    """Ask Linux to end this process when the one that started it ends, so that no orphan survives a kill -9."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
+
+
+def _start_process(reading: Reading) -> None:
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _PROCESS["reader"] = Reader(reading)
+
+
+def _batch_in_process(moment: Moment) -> list[MicroBatch]:
+    return _PROCESS["reader"].batch(moment)
+
+
+class Loader:
+    """Reads the batches of consecutive steps ahead, in order."""
+
+    def __init__(self, reading: Reading, schedule: Schedule, processes: int = 0, prefetch_steps: int = 4) -> None:
+        self.reader = Reader(reading)
+        self._schedule = schedule
+        self._prefetch_steps = prefetch_steps
+        self._processes = processes
+
+    def steps(self, start: int, stop: int) -> Iterator[tuple[Moment, list[MicroBatch]]]:
+        """Yield moment and micro-batches of steps start..stop-1.
+
+        Raises:
+            PeerLostError: a loader process died.
+
+        """
+        waiting: deque[tuple[Moment, Future[list[MicroBatch]]]] = deque()
+        ahead = iter(range(start, stop))
+        with self._executor() as executor:
+            try:
+                while True:
+                    while len(waiting) < self._prefetch_steps and (step := next(ahead, None)) is not None:
+                        moment = self._schedule.at(step)
+                        waiting.append((moment, executor.submit(self._read, moment)))
+                    if not waiting:
+                        return
+                    moment, future = waiting.popleft()
+                    yield moment, future.result()
+            except BrokenProcessPool as error:
+                raise PeerLostError("a loader process died (out of memory?). The same command goes on from the last save.") from error
+            finally:
+                executor.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def _read(self):  # noqa: ANN202 - one of two callables of the same type
+        return _batch_in_process if self._processes else self.reader.batch
+
+    def _executor(self) -> Executor:
+        if not self._processes:
+            return ThreadPoolExecutor(1, thread_name_prefix="loader")
+        context = multiprocessing.get_context("forkserver")
+        return ProcessPoolExecutor(self._processes, context, _start_process, (self.reader.reading,))
+
+
+def require_rows(dataset: Dataset, what: str) -> None:
+    """Refuse an empty data set.
+
+    Raises:
+        DataUnavailableError: it has no row.
+
+    """
+    if not dataset.rows:
+        raise DataUnavailableError(f"{dataset.directory}: no {what} example. Add text, or make the rows shorter (format.length).")

@@ -1,0 +1,46 @@
+"""What formats, objectives and models need to know of a tokenizer: its size and its special ids."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Size and special ids of a token inventory. `begin` and `end` are <s> and </s>, or [CLS] and [SEP]."""
+
+    size: int
+    begin: int
+    pad: int
+    end: int
+    unknown: int
+    mask: int
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """The ids that stand for no text, in ascending order."""
+        return tuple(sorted({self.begin, self.pad, self.end, self.unknown, self.mask}))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data; `Vocabulary(**data)` is the way back."""
+        return asdict(self)
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Size and special ids."""
+        ...
+
+    def encode(self, texts: list[str]) -> list[np.ndarray]:
+        """Return the ids of each text, int32 [tokens], without special tokens."""
+        ...
+
+    def decode(self, ids: list[int]) -> str:
+        """Return the text of `ids`, special tokens shown as written."""
+        ...

@@ -1,0 +1,59 @@
+"""The event log of a run: one JSON object a line, appended by one writer, read by progress, status, reports and tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ptm_dist.store import explain_disk_errors
+
+
+class EventLog:
+    """Appends events; each line reaches the kernel at once, so that a killed process loses none."""
+
+    def __init__(self, path: Path, attempt: int) -> None:
+        self.path = path
+        self.attempt = attempt
+        with explain_disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            self._end_torn_line()
+
+    def write(self, event: str, **fields: Any) -> dict[str, Any]:
+        """Append one event and return it. Floats are written so that reading gives the same bits."""
+        record = {"event": event, "attempt": self.attempt, "time": round(time.time(), 3)} | fields
+        with explain_disk_errors(self.path):
+            os.write(self._descriptor, (json.dumps(record, ensure_ascii=False) + "\n").encode())
+        return record
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def _end_torn_line(self) -> None:
+        size = os.fstat(self._descriptor).st_size
+        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+            os.write(self._descriptor, b"\n")
+
+
+def read_events(path: Path, *kinds: str) -> Iterator[dict[str, Any]]:
+    """Yield the events of `kinds` (all if none is named); a line torn by a crash is passed over."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf8", errors="replace") as file:
+        for line in file:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict) and (not kinds or event.get("event") in kinds):
+                yield event
+
+
+def steps_of(path: Path) -> dict[int, dict[str, Any]]:
+    """Return the last word on every step; steps that were repeated after a crash count once."""
+    return {event["step"]: event for event in read_events(path, "step")}

@@ -1,0 +1,7 @@
+"""Model families, one file each."""
+
+from typing import Final
+
+from ptm_dist.models.roberta import Roberta
+
+FAMILIES: Final = {"roberta": Roberta}

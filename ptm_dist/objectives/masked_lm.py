@@ -1,0 +1,65 @@
+"""Masked language modelling."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from ptm_dist.data.batch import HeadSpec, Row, Targets
+from ptm_dist.data.vocabulary import Vocabulary
+from ptm_dist.masking import choose_tokens, replace_tokens
+from ptm_dist.objectives.base import LossSum, cross_entropy_sum
+from ptm_dist.rng import Draws
+
+
+class MaskedLM(BaseModel):
+    """Predict tokens that were hidden when the row was read, so every epoch hides others (dynamic masking).
+
+    Source: Liu et al. 2019 (RoBERTa), section 4.1, and fairseq's mask_tokens_dataset.py: positions are drawn from all tokens,
+    <s> and </s> included; random replacements are any token but <s>, <pad>, </s> and <unk>.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kind: Literal["masked_lm"] = "masked_lm"
+    unit: Literal["token"] = "token"
+    rate: Annotated[float, Field(gt=0, lt=1, description="share of the tokens that are predicted")] = 0.15
+    predict_special: Annotated[bool, Field(description="may <s> and </s> be chosen? RoBERTa: yes, BERT: no")] = True
+
+    @property
+    def head(self) -> HeadSpec:
+        """A projection onto the vocabulary at target positions only."""
+        return HeadSpec("masked_lm")
+
+    def predictable(self, vocabulary: Vocabulary) -> np.ndarray:
+        """Return which ids can be a target: bool [vocabulary size]."""
+        allowed = np.ones(vocabulary.size, dtype=bool)
+        hidden = vocabulary.special_ids if not self.predict_special else (vocabulary.pad, vocabulary.mask)
+        allowed[list(hidden)] = False
+        return allowed
+
+    def corrupt(self, row: Row, vocabulary: Vocabulary, draws: Draws) -> Row:
+        """Hide `rate` of the tokens: 80 % become the mask token, 10 % a random one, 10 % stay."""
+        tokens = row.inputs["tokens"].astype(np.int64)
+        chosen = choose_tokens(np.flatnonzero(_allowed(self, vocabulary)[tokens]), self.rate, draws)
+        hidden = replace_tokens(tokens, chosen, vocabulary.mask, _replacements(vocabulary), draws)
+        return Row(row.inputs | {"tokens": hidden}, row.targets | {self.kind: Targets(chosen, tokens[chosen])})
+
+    def loss(self, logits: Tensor, labels: Tensor) -> LossSum:
+        """Cross-entropy over the vocabulary."""
+        return cross_entropy_sum(logits, labels)
+
+
+@lru_cache(maxsize=16)
+def _allowed(objective: MaskedLM, vocabulary: Vocabulary) -> np.ndarray:
+    return objective.predictable(vocabulary)
+
+
+@lru_cache(maxsize=16)
+def _replacements(vocabulary: Vocabulary) -> np.ndarray:
+    never = [vocabulary.begin, vocabulary.pad, vocabulary.end, vocabulary.unknown]
+    return np.setdiff1d(np.arange(vocabulary.size), never)

@@ -1,0 +1,238 @@
+"""The recipe: everything that decides what a run computes, as one strict and frozen schema.
+
+Fields marked MAY_CHANGE do not enter the digest: a run may be resumed with other values of them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ptm_dist.corpus import SOURCES, TOKENIZERS
+from ptm_dist.corpus.clean import CleanSettings
+from ptm_dist.corpus.dedup import DedupSettings
+from ptm_dist.corpus.split import SplitSettings
+from ptm_dist.formats import FORMATS
+from ptm_dist.models import FAMILIES
+from ptm_dist.models.base import Family
+from ptm_dist.objectives import OBJECTIVES
+from ptm_dist.objectives.base import Objective
+from ptm_dist.plugins import plugin
+from ptm_dist.schedule import RATES, Linear
+from ptm_dist.store import digest
+
+MAY_CHANGE: dict[str, Any] = {"may_change": True}
+Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Count: TypeAlias = Annotated[int, Field(gt=0)]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: no unknown key, no silent conversion, no later change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class Corpus(Section):
+    """What happens to documents before any format sees them."""
+
+    clean: CleanSettings = CleanSettings()
+    dedup: DedupSettings = DedupSettings()
+    split: SplitSettings = SplitSettings()
+
+
+class Task(Section):
+    """A format over sources, and the objectives trained on its examples."""
+
+    format: Annotated[Any, plugin(FORMATS)]
+    """How documents become examples."""
+    objectives: Annotated[tuple[Annotated[Objective, plugin(OBJECTIVES)], ...], Field(min_length=1)]
+    """What is trained on them."""
+    sources: tuple[str, ...] = ()
+    """Names of the sources; empty means all of them."""
+
+
+class Stage(Section):
+    """A stretch of training with its own set of tasks."""
+
+    name: Name
+    steps: dict[str, Count]
+    """Updates of each task in this stage."""
+
+
+class Batch(Section):
+    """How much goes into one update, over all workers."""
+
+    rows: Count | None = None
+    """Examples in a batch. Give this or `tokens`."""
+    tokens: Count | None = None
+    """Tokens in a batch; the rows are this divided by the mean length of the task's examples."""
+    micro: Annotated[Count, Field(json_schema_extra=MAY_CHANGE)] = 16
+    """Most rows that a worker forwards at once; more are accumulated."""
+    lanes: Count = 64
+    """Virtual readers that a data set is dealt to, fixed for the run; at most its rows."""
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.rows is None) == (self.tokens is None):
+            raise ValueError("give either rows or tokens")
+        return self
+
+    def rows_of(self, mean_tokens: float) -> int:
+        """Return the rows of a batch whose examples have `mean_tokens` on average."""
+        return self.rows or max(1, round((self.tokens or 0) / mean_tokens))
+
+
+class AdamW(Section):
+    """Adam with decoupled weight decay. Source: Loshchilov and Hutter 2019."""
+
+    kind: Literal["adamw"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0)]
+    """The peak of the schedule."""
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    decay_norms_and_biases: bool = False
+    """RoBERTa decays every parameter, BERT and most others spare biases and LayerNorms."""
+    clip_norm: Annotated[float, Field(ge=0)] = 0.0
+    """Largest norm of the whole gradient; 0 does not clip."""
+    schedule: Annotated[Any, plugin(RATES)] = Linear()
+    """The learning rate over the steps."""
+
+
+OPTIMIZERS = {"adamw": AdamW}
+
+
+class Engine(Section):
+    """How the work is spread and in which precision it is done."""
+
+    workers: Annotated[Count, Field(json_schema_extra=MAY_CHANGE)] = 1
+    """Ranks, one a GPU or a few CPU cores."""
+    threads: Annotated[Count, Field(json_schema_extra=MAY_CHANGE)] = 1
+    """CPU threads of a worker."""
+    zero_stage: Annotated[Literal[0, 1, 2, 3], Field(json_schema_extra=MAY_CHANGE)] = 0
+    """What DeepSpeed shards: nothing, optimizer state, gradients too, parameters too."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """What the forward pass computes in; weights and optimizer state stay fp32. bf16 needs zero_stage 1 or more."""
+    timeout_seconds: Annotated[Count, Field(json_schema_extra=MAY_CHANGE)] = 600
+    """How long a collective waits for a worker before the run ends with exit code 60."""
+
+    @model_validator(mode="after")
+    def _bf16_needs_masters(self) -> Self:
+        if self.precision == "bf16" and self.zero_stage == 0:
+            raise ValueError("precision bf16 needs zero_stage 1, 2 or 3: stage 0 keeps no fp32 weights")
+        return self
+
+
+class Checkpoints(Section):
+    """When state is written, and how much of it is kept."""
+
+    every_steps: Annotated[Count, Field(json_schema_extra=MAY_CHANGE)] = 1000
+    keep_last: Annotated[int, Field(ge=2, json_schema_extra=MAY_CHANGE)] = 3
+
+
+class Evaluation(Section):
+    """Held-out loss during training."""
+
+    every_steps: Annotated[Count, Field(json_schema_extra=MAY_CHANGE)] = 1000
+    rows: Annotated[Count, Field(json_schema_extra=MAY_CHANGE)] = 512
+    """Held-out examples of each task, at most; their masks are the same every time."""
+
+
+class Data(Section):
+    """Reading examples during training."""
+
+    loader_processes: Annotated[int, Field(ge=0, le=64, json_schema_extra=MAY_CHANGE)] = 0
+    """Processes that read ahead for each worker; 0 reads ahead in a thread. The order never depends on it."""
+    prefetch_steps: Annotated[Count, Field(json_schema_extra=MAY_CHANGE)] = 4
+
+
+class Metrics(Section):
+    """The Prometheus endpoint of worker 0."""
+
+    host: Annotated[str, Field(json_schema_extra=MAY_CHANGE)] = "127.0.0.1"
+    """Interface to listen on; the default can be reached from this machine only."""
+    port: Annotated[int, Field(ge=0, le=65535, json_schema_extra=MAY_CHANGE)] = 0
+    """0 takes a free port and says which."""
+
+
+class Recipe(Section):
+    """One published or own system, from raw text to weights."""
+
+    name: Name
+    paper: str = ""
+    """Where the setting was published."""
+    seed: Annotated[int, Field(ge=0)] = 1
+    init: str | None = None
+    """A run, run@step or portable folder whose weights the run starts from."""
+    sources: Annotated[dict[Name, Annotated[Any, plugin(SOURCES)]], Field(min_length=1)]
+    corpus: Corpus = Corpus()
+    tokenizer: Annotated[Any, plugin(TOKENIZERS)]
+    model: Annotated[Family, plugin(FAMILIES)]
+    tasks: Annotated[dict[Name, Task], Field(min_length=1)]
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    batch: Batch
+    optimizer: Annotated[AdamW, plugin(OPTIMIZERS)]
+    engine: Engine = Engine()
+    checkpoint: Checkpoints = Checkpoints()
+    evaluate: Evaluation = Evaluation()
+    data: Data = Data()
+    metrics: Metrics = Metrics()
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> Self:
+        for number, stage in enumerate(self.stages):
+            _known(f"stages.{number}.steps", stage.steps, self.tasks)
+        for name, task in self.tasks.items():
+            _known(f"tasks.{name}.sources", task.sources, self.sources)
+        return self
+
+    @model_validator(mode="after")
+    def _rows_fit(self) -> Self:
+        for name, task in self.tasks.items():
+            if task.format.length > self.model.longest:
+                raise ValueError(f"tasks.{name}.format.length {task.format.length} exceeds the model's positions {self.model.longest}")
+        return self
+
+    @property
+    def total_steps(self) -> int:
+        """Updates of the whole run."""
+        return sum(sum(stage.steps.values()) for stage in self.stages)
+
+    def sources_of(self, task: str) -> list[str]:
+        """Return the names of the sources that a task reads, sorted."""
+        return sorted(self.tasks[task].sources or self.sources)
+
+    def frozen(self) -> dict[str, Any]:
+        """Return the part of the recipe that a run may never change."""
+        return _without_changeable(self)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 in hex of the frozen part."""
+        return digest(self.frozen())
+
+
+def _known(path: str, used: Any, defined: Any) -> None:
+    for name in used:
+        if name not in defined:
+            raise ValueError(f"{path}: {name!r} is not defined; there are: {', '.join(sorted(defined))}")
+
+
+def _without_changeable(section: BaseModel) -> dict[str, Any]:
+    kept = {}
+    for name, field in type(section).model_fields.items():
+        extra = field.json_schema_extra
+        if not (isinstance(extra, dict) and extra.get("may_change")):
+            value = getattr(section, name)
+            kept[name] = _without_changeable(value) if isinstance(value, Section) else _plain(value)
+    return kept
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value

@@ -1,0 +1,216 @@
+"""What a run gives: its curves, its model, an export for others, and a table of where everything is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ptm_dist.corpus.tokenizer import load_tokenizer
+from ptm_dist.data.dataset import Dataset, RowReader
+from ptm_dist.data.vocabulary import Tokenizer
+from ptm_dist.errors import ConfigError
+from ptm_dist.events import read_events, steps_of
+from ptm_dist.models.interop import EXPORTERS
+from ptm_dist.models.interop.folder import write_folder
+from ptm_dist.recipe import Recipe
+from ptm_dist.run import RunFolder
+from ptm_dist.train.commit import list_checkpoints, verify
+from ptm_dist.train.module import PretrainingModel
+from ptm_dist.train.state import StateFiles
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as Python sees it."""
+
+    folder: RunFolder
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe it was started with."""
+        return self.folder.recipe()
+
+    def steps(self) -> pandas.DataFrame:
+        """Return a frame with a row for each step done, indexed by step: loss, learning_rate, tokens, seconds, and more."""
+        import pandas
+
+        events = steps_of(self.folder.events_path)
+        return pandas.DataFrame([events[step] for step in sorted(events)]).set_index("step") if events else pandas.DataFrame()
+
+    def evaluations(self) -> pandas.DataFrame:
+        """Return a frame with a row for each held-out measurement."""
+        import pandas
+
+        return pandas.DataFrame(list(read_events(self.folder.events_path, "evaluated")))
+
+    def checkpoint(self, step: int | None = None) -> Path:
+        """Return the directory of the checkpoint of `step`, by default the newest, after checking its hashes.
+
+        Raises:
+            ConfigError: there is none.
+            DataIntegrityError: it is damaged.
+        """
+        found = {info.step: info.path for info in list_checkpoints(self.folder.checkpoints)}
+        step = max(found, default=0) if step is None else step
+        if step not in found:
+            have = ", ".join(map(str, sorted(found))) or "none"
+            raise ConfigError(f"{self.folder.path}: no checkpoint of step {step}; there are: {have}.")
+        verify(found[step])
+        return found[step]
+
+    def weights(self, step: int | None = None) -> dict[str, Tensor]:
+        """Return every parameter by name, fp32, padded rows cut."""
+        return StateFiles(self.checkpoint(step)).weights()
+
+    def model(self, step: int | None = None) -> PretrainingModel:
+        """Return the model of a checkpoint, in evaluation mode on the CPU."""
+        model = PretrainingModel(self.recipe, self.folder.data().vocabulary)
+        with torch.no_grad():
+            for name, weight in self.weights(step).items():
+                model.get_parameter(name)[: weight.shape[0]].copy_(weight)
+        return model.eval()
+
+    def tokenizer(self) -> Tokenizer:
+        """Return its tokenizer."""
+        return load_tokenizer(self.folder.data().tokenizer)
+
+
+def load_run(path: str | Path) -> Run:
+    """Open a run directory.
+
+    Raises:
+        ConfigError: there is no run.
+    """
+    folder = RunFolder(Path(path))
+    folder.recipe()
+    return Run(folder)
+
+
+def export(run: Run, directory: Path, step: int | None = None) -> None:
+    """Write the model of a checkpoint as a Hugging Face folder: config, safetensors, tokenizer, model card.
+
+    Raises:
+        ConfigError: the family has no such form, or the directory holds something else.
+    """
+    recipe, data = run.recipe, run.folder.data()
+    if recipe.model.kind not in EXPORTERS:
+        raise ConfigError(f"model.kind {recipe.model.kind!r} cannot be exported to Hugging Face; can: {', '.join(sorted(EXPORTERS))}.")
+    config, tensors = EXPORTERS[recipe.model.kind].to_hugging_face(run.weights(step), recipe.model, data.vocabulary)
+    write_folder(directory, config, tensors, data.tokenizer, card(run))
+
+
+def card(run: Run) -> str:
+    """Return the model card: recipe, data, held-out figures."""
+    recipe, lines = run.recipe, []
+    for task in recipe.tasks:
+        dataset = run.folder.data().open(task, "train")
+        lines.append(f"- `{task}`: {dataset.rows:,} examples, {dataset.tokens:,} tokens, digest `{dataset.digest[:16]}`")
+    measured = last_evaluations(run)
+    figures = [f"- `{task}`: loss {event['loss']:.4f} nats, accuracy {event['accuracy']:.4f}" for task, event in measured.items()]
+    return "\n".join(
+        [
+            f"# {recipe.name}",
+            "",
+            f"Pretrained with ptm_dist. {recipe.paper}".rstrip(),
+            "",
+            f"Recipe digest: `{recipe.digest}`",
+            "",
+            "## Data",
+            *lines,
+            "",
+            "## Held-out",
+            *(figures or ["- not measured"]),
+            "",
+        ]
+    )
+
+
+def last_evaluations(run: Run) -> dict[str, dict[str, Any]]:
+    """Return the last held-out measurement of each task."""
+    return {event["task"]: event for event in read_events(run.folder.events_path, "evaluated")}
+
+
+@dataclass(frozen=True)
+class FilledMask:
+    """A place of a held-out text, what stood there, and what the model puts there, best first."""
+
+    before: str
+    truth: str
+    after: str
+    guesses: tuple[tuple[str, float], ...]
+
+
+def fill_masks(run: Run, count: int = 3, window: int = 24) -> list[FilledMask]:
+    """Hide one word in each of `count` held-out texts and let the model fill it in.
+
+    `window` is the number of tokens shown around the word; the model sees the whole row.
+    """
+    task = next(iter(run.recipe.tasks))
+    dataset = run.folder.data().open(task, "validation")
+    tokenizer, model = run.tokenizer(), run.model()
+    return [_fill(model, tokenizer, row, window) for row in _rows_with_words(dataset, tokenizer, count)]
+
+
+def _rows_with_words(dataset: Dataset, tokenizer: Tokenizer, count: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield `count` rows spread over the data set, each with the position of a whole word in its middle."""
+    reader, found = RowReader(dataset, 1), 0
+    chunks = range(0, len(dataset.chunks), max(1, len(dataset.chunks) // (4 * count)))
+    for chunk in chunks:
+        tokens = reader.read(chunk, dataset.chunks[chunk].rows // 2)["tokens"].astype(np.int64)
+        words = [place for place in range(2, len(tokens) - 2) if _is_word(tokenizer, tokens[place : place + 2])]
+        if words and found < count:
+            found += 1
+            yield tokens, min(words, key=lambda place: abs(place - len(tokens) // 2))
+
+
+def _is_word(tokenizer: Tokenizer, pair: np.ndarray) -> bool:
+    """Is the first token a word of at least four letters that the second does not continue?"""
+    first, second = tokenizer.decode([int(pair[0])]), tokenizer.decode([int(pair[1])])
+    return first.startswith(" ") and len(first) > 4 and first[1:].isalpha() and not second[:1].isalpha()
+
+
+@torch.no_grad()
+def _fill(model: PretrainingModel, tokenizer: Tokenizer, found: tuple[np.ndarray, int], window: int) -> FilledMask:
+    tokens, place = found
+    hidden = tokens.copy()
+    hidden[place] = tokenizer.vocabulary.mask
+    inputs = {"tokens": torch.from_numpy(hidden)[None]}
+    states = model.backbone(inputs, torch.tensor([len(hidden)]))
+    shares, ids = model.heads["masked_lm"](states, torch.tensor([place]))[0].softmax(-1).topk(3)
+    special = set(tokenizer.vocabulary.special_ids)
+    show = lambda part: tokenizer.decode([int(t) for t in part if int(t) not in special])  # noqa: E731
+    return FilledMask(
+        show(tokens[max(0, place - window) : place]),
+        show(tokens[place : place + 1]),
+        show(tokens[place + 1 : place + window]),
+        tuple((tokenizer.decode([int(i)]).strip(), float(s)) for i, s in zip(ids, shares, strict=True)),
+    )
+
+
+def summary(run: Run) -> list[tuple[str, str]]:
+    """Return what a user wants to know at the end, as rows of a table."""
+    steps = steps_of(run.folder.events_path)
+    last = steps[max(steps)] if steps else {}
+    tokens, seconds = (sum(event[key] for event in steps.values()) for key in ("tokens", "seconds"))
+    rows = [("steps", f"{len(steps):,} of {run.recipe.total_steps:,}")]
+    if steps:
+        rows += [("training loss", f"{last['loss']:.4f} nats at step {last['step']:,}")]
+        rows += [("speed", f"{tokens / seconds:,.0f} tokens/s, {tokens:,} tokens in {seconds:,.0f} s")]
+    for task, event in last_evaluations(run).items():
+        rows += [(f"held-out loss, {task}", f"{event['loss']:.4f} nats, accuracy {event['accuracy']:.2%}")]
+        if event.get("unigram_entropy"):
+            gain = event["unigram_entropy"] - event["loss"]
+            rows += [("held-out unigram entropy", f"{event['unigram_entropy']:.4f} nats ({gain:.2f} nats above the model)")]
+    rows += [("run", str(run.folder.path)), ("event log", str(run.folder.events_path))]
+    checkpoints: Sequence[Any] = list_checkpoints(run.folder.checkpoints)
+    rows += [("last checkpoint", str(max(checkpoints, key=lambda c: c.step).path))] if checkpoints else []
+    return rows

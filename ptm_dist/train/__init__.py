@@ -1,0 +1,1 @@
+"""The worker side: one SPMD loop, its engine, state and checkpoints."""

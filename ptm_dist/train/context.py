@@ -1,0 +1,71 @@
+"""What a worker knows about itself, and how workers agree. The training function sees nothing else of its launcher."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from ptm_dist.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """One rank of an attempt. It is also the `Peers` of the checkpoint protocol."""
+
+    rank: int
+    world: int
+    local_rank: int
+    attempt: int
+    device: torch.device
+    control: Any = None
+    """A gloo group for decisions, when the main group cannot carry plain values (NCCL)."""
+
+    def gather(self, value: T) -> list[T]:
+        """Give every rank the values of all ranks, in rank order."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value, group=self.control)
+        return values
+
+    def sum(self, values: list[float]) -> list[float]:
+        """Return the sum over ranks of each value, in float64 and in a fixed order."""
+        table = torch.tensor(values, dtype=torch.float64)
+        if self.world > 1:
+            dist.all_reduce(table, group=self.control)
+        return table.tolist()
+
+
+def join(attempt: int, timeout_seconds: int) -> WorkerContext:
+    """Join the process group that RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT describe, unless it exists.
+
+    Raises:
+        ConfigError: one of the variables is missing.
+
+    """
+    missing = [name for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise ConfigError(f"{', '.join(missing)} not set. Start workers with ptm train, or with torchrun -m ptm_dist.train.")
+    on_gpu = torch.cuda.is_available()
+    local_rank = int(os.environ["LOCAL_RANK"])
+    device = torch.device("cuda", local_rank % torch.cuda.device_count()) if on_gpu else torch.device("cpu")
+    timeout = timedelta(seconds=timeout_seconds)
+    if on_gpu:
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timeout)
+    control = dist.new_group(backend="gloo", timeout=timeout) if on_gpu else None
+    return WorkerContext(dist.get_rank(), dist.get_world_size(), local_rank, attempt, device, control)
+
+
+def leave() -> None:
+    """Leave the process group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -1,0 +1,292 @@
+"""The path of a step: rows, counts, micro-batches, one update; then the log, evaluation and checkpoints.
+
+One SPMD function for every launcher. The step is the only clock and the only cursor.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from ptm_dist.data.batch import MicroBatch
+from ptm_dist.data.dataset import Dataset
+from ptm_dist.data.loader import Loader, Reading, require_rows
+from ptm_dist.errors import NumericError, ResumeMismatchError, StoppedError
+from ptm_dist.events import EventLog
+from ptm_dist.faults import reached
+from ptm_dist.metrics import Exporter
+from ptm_dist.objectives.base import LossSum
+from ptm_dist.recipe import Recipe
+from ptm_dist.run import DataFolders, RunFolder
+from ptm_dist.schedule import Moment, Schedule, StagePlan, TaskPlan
+from ptm_dist.train.commit import CheckpointStore
+from ptm_dist.train.context import WorkerContext
+from ptm_dist.train.engine import Engine
+from ptm_dist.train.module import PretrainingModel, head_name
+from ptm_dist.train.state import read_state, write_state
+
+MOST_SKIPPED: Final = 10
+"""Steps in a row whose loss is not finite before the run gives up."""
+LOCK_WAIT_SECONDS: Final = 60.0
+"""How long a new attempt waits for a killed one to disappear."""
+
+
+@dataclass
+class Reporter:
+    """Events of rank 0, for the log and for the metrics; other ranks are silent."""
+
+    log: EventLog | None = None
+    exporter: Exporter | None = None
+
+    def __call__(self, event: str, **fields: Any) -> None:
+        """Write an event."""
+        if self.log and self.exporter:
+            self.exporter.observe(self.log.write(event, **fields))
+
+
+@dataclass
+class Trainer:
+    """What the steps of one attempt need."""
+
+    recipe: Recipe
+    run: RunFolder
+    context: WorkerContext
+    schedule: Schedule
+    loader: Loader
+    engine: Engine
+    store: CheckpointStore
+    report: Reporter
+    held_out: dict[str, Dataset]
+    skipped: int = 0
+    stop_signals: list[int] = field(default_factory=list)
+
+    def train(self, start: int, stop: int) -> None:
+        """Do steps start..stop-1.
+
+        Raises:
+            StoppedError: somebody asked the run to stop; a checkpoint was written.
+            NumericError: the loss was not finite too many times in a row.
+
+        """
+        waiting_since = time.perf_counter()
+        for moment, batches in self.loader.steps(start, stop):
+            data_seconds = time.perf_counter() - waiting_since
+            reached("step.begin", moment.step)
+            stopping = self._step(moment, batches, data_seconds)
+            done = moment.step + 1
+            last = done == self.schedule.total_steps
+            if last or done % self.recipe.evaluate.every_steps == 0:
+                self.evaluate(done)
+            if last or stopping or done % self.recipe.checkpoint.every_steps == 0:
+                self.save(done)
+            if stopping and not last:
+                raise StoppedError(f"stopped at step {done:,} as asked; the state is saved. The same command goes on from here.")
+            waiting_since = time.perf_counter()
+
+    def _step(self, moment: Moment, batches: list[MicroBatch], data_seconds: float) -> bool:
+        """Do one update and return whether any rank was asked to stop."""
+        started_at = time.perf_counter()
+        objectives = [objective.kind for objective in self.recipe.tasks[moment.task].objectives]
+        mine = [sum(len(batch.targets[kind].labels) for batch in batches if kind in batch.targets) for kind in objectives]
+        tokens = sum(batch.tokens for batch in batches)
+        # Counts come first, over all ranks, so that no gradient depends on how the batch was split.
+        *counts, tokens, stop_votes = self.context.sum([*mine, tokens, float(self._asked_to_stop())])
+        weights = {kind: self.context.world / max(count, 1.0) for kind, count in zip(objectives, counts, strict=True)}
+        sums = dict.fromkeys(objectives, 0.0)
+        for number, batch in enumerate(batches):
+            losses = self.engine.train(moment.task, batch, weights, (moment.step, number))
+            for kind, loss in losses.items():
+                sums[kind] += float(loss.sum)
+        totals = self.context.sum([sums[kind] for kind in objectives])
+        means = {kind: total / max(count, 1.0) for kind, total, count in zip(objectives, totals, counts, strict=True)}
+        finite = all(map(math.isfinite, means.values()))
+        rate = self._learning_rate(moment.step)
+        norm = self.engine.step(rate, self._active(moment) if finite else set())
+        self.report(
+            "step",
+            step=moment.step,
+            task=moment.task,
+            loss=sum(means.values()),
+            losses=means,
+            learning_rate=rate,
+            gradient_norm=norm,
+            rows=moment.rows,
+            tokens=int(tokens),
+            skipped=not finite,
+            seconds=round(time.perf_counter() - started_at + data_seconds, 6),
+            data_seconds=round(data_seconds, 6),
+        )
+        self._count_skipped(moment.step, finite)
+        return stop_votes > 0
+
+    def _learning_rate(self, step: int) -> float:
+        optimizer = self.recipe.optimizer
+        return optimizer.learning_rate * optimizer.schedule.factor(step, self.schedule.total_steps)
+
+    def _active(self, moment: Moment) -> set[str]:
+        return {"backbone"} | {head_name(moment.task, objective) for objective in self.recipe.tasks[moment.task].objectives}
+
+    def _count_skipped(self, step: int, finite: bool) -> None:
+        self.skipped = 0 if finite else self.skipped + 1
+        if self.skipped >= MOST_SKIPPED:
+            raise NumericError(
+                f"step {step}: the loss was not finite {MOST_SKIPPED} steps in a row; none of them changed the weights. "
+                "Lower optimizer.learning_rate, lengthen its warm-up, or set optimizer.clip_norm=1.0."
+            )
+
+    def _asked_to_stop(self) -> bool:
+        return bool(self.stop_signals) or (self.context.rank == 0 and self.run.stop_path.exists())
+
+    def evaluate(self, done: int) -> dict[str, dict[str, float]]:
+        """Measure the held-out loss of every task after `done` steps."""
+        results = {}
+        for task, dataset in self.held_out.items():
+            batches = self.loader.reader.held_out(task, f"{task}.validation", self.recipe.evaluate.rows)
+            for objective in self.recipe.tasks[task].objectives:
+                measured = self._measure(task, objective.kind, batches)
+                results[task] = measured
+                entropy = None
+                if objective.head.classes == 0:
+                    entropy = unigram_entropy(dataset.token_counts[objective.predictable(self.loader.reader.reading.vocabulary)])
+                self.report("evaluated", step=done, task=task, objective=objective.kind, unigram_entropy=entropy, **measured)
+        return results
+
+    def _measure(self, task: str, kind: str, batches: list[MicroBatch]) -> dict[str, float]:
+        weights = {objective.kind: 1.0 for objective in self.recipe.tasks[task].objectives}
+        found: list[LossSum] = [self.engine.evaluate(task, batch, weights)[kind] for batch in batches]
+        mine = [sum(float(loss.sum) for loss in found), sum(float(loss.correct) for loss in found), sum(loss.count for loss in found)]
+        total, correct, count = self.context.sum([float(value) for value in mine])
+        return {"loss": total / max(count, 1.0), "accuracy": correct / max(count, 1.0), "targets": count}
+
+    def save(self, done: int) -> None:
+        """Write and commit a checkpoint after `done` steps; a failed one is reported and training goes on."""
+        started_at = time.perf_counter()
+        saved = self.store.save(done, lambda directory: write_state(self.engine, directory), self._state(done))
+        seconds = round(time.perf_counter() - started_at, 3)
+        if saved is None:
+            self.report("checkpoint_failed", step=done, seconds=seconds)
+        else:
+            size = sum(entry["bytes"] for entry in saved.manifest["files"].values())
+            self.report("checkpoint_saved", step=done, seconds=seconds, bytes=size, path=str(saved.path))
+
+    def _state(self, done: int) -> dict[str, Any]:
+        return {
+            "step": done,
+            "recipe": self.recipe.digest,
+            "data": {name: Dataset.open(path).digest for name, path in sorted(self.loader.reader.reading.directories.items())},
+            "versions": {name: importlib.metadata.version(name) for name in ("ptm_dist", "torch", "deepspeed", "numpy")},
+            "engine": self.recipe.engine.model_dump(mode="json"),
+        }
+
+    def resume(self) -> int:
+        """Load the newest valid checkpoint and return the step to do next, 0 in a new run.
+
+        Raises:
+            ResumeMismatchError: it belongs to another recipe or other data.
+            NoValidCheckpointError: there are checkpoints, and each is damaged.
+
+        """
+        self.store.clean()
+        found = self.store.latest()
+        if found is None:
+            return 0
+        expected = self._state(found.step)
+        for key in ("recipe", "data"):
+            if found.state[key] != expected[key]:
+                raise ResumeMismatchError(f"{found.path} was written with another {key}. Restore it, or choose another --run.")
+        read_state(self.engine, found.path)
+        return found.step
+
+
+def unigram_entropy(counts: np.ndarray) -> float:
+    """Return the entropy in nats of tokens seen `counts` times: the best loss that a guess without context can reach."""
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def schedule_of(recipe: Recipe, data: DataFolders) -> Schedule:
+    """Return the steps of a recipe over its prepared data."""
+    means = {}
+    for task in recipe.tasks:
+        dataset = data.open(task, "train")
+        require_rows(dataset, "training")
+        means[task] = dataset.tokens / dataset.rows
+    return Schedule(
+        tuple(
+            StagePlan(
+                stage.name,
+                tuple(TaskPlan(task, steps, recipe.batch.rows_of(means[task]), f"{task}.train") for task, steps in stage.steps.items()),
+            )
+            for stage in recipe.stages
+        )
+    )
+
+
+def reading_of(recipe: Recipe, data: DataFolders, rank: int, world: int) -> Reading:
+    """Return how a rank reads."""
+    return Reading(
+        directories={f"{task}.{split}": data.datasets[task][split] for task in recipe.tasks for split in ("train", "validation")},
+        objectives={name: task.objectives for name, task in recipe.tasks.items()},
+        vocabulary=data.vocabulary,
+        seed=recipe.seed,
+        lanes=recipe.batch.lanes,
+        micro=recipe.batch.micro,
+        rank=rank,
+        world=world,
+    )
+
+
+def build(recipe: Recipe, run: RunFolder, context: WorkerContext, report: Reporter) -> Trainer:
+    """Put model, engine, loader and store together."""
+    data = run.data()
+    torch.set_num_threads(recipe.engine.threads)
+    torch.manual_seed(recipe.seed)
+    engine = Engine(PretrainingModel(recipe, data.vocabulary), recipe, context)
+    schedule = schedule_of(recipe, data)
+    loader = Loader(
+        reading_of(recipe, data, context.rank, context.world), schedule, recipe.data.loader_processes, recipe.data.prefetch_steps
+    )
+    store = CheckpointStore(run.checkpoints, context, recipe.checkpoint.keep_last)
+    held_out = {task: data.open(task, "validation") for task in recipe.tasks}
+    return Trainer(recipe, run, context, schedule, loader, engine, store, report, held_out)
+
+
+def attempt(run: RunFolder, context: WorkerContext) -> None:
+    """Train a run from where it stands to its end: the body of every worker.
+
+    Raises:
+        PtmError: what stopped it, by cause.
+
+    """
+    recipe = run.recipe()
+    with ExitStack() as resources:
+        report, address = Reporter(), ""
+        if context.rank == 0:
+            resources.enter_context(run.owned("writer", LOCK_WAIT_SECONDS))
+            report = Reporter(EventLog(run.events_path, context.attempt), Exporter(recipe.name, context.attempt))
+            address = report.exporter.serve(recipe.metrics.host, recipe.metrics.port) if report.exporter else ""
+        context.gather(0)  # Nobody goes on before rank 0 is the only writer.
+        trainer = build(recipe, run, context, report)
+        resources.callback(trainer.engine.close)
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            _on_signal(number, trainer.stop_signals.append)
+        start, total = trainer.resume(), trainer.schedule.total_steps
+        examples = sum(data.open(task, "train").rows for data in [run.data()] for task in recipe.tasks)
+        report("attempt_started", step=start, total_steps=total, world=context.world, metrics=address, examples=examples)
+        trainer.train(start, total)
+        report("attempt_finished", step=total)
+
+
+def _on_signal(number: int, action: Callable[[int], None]) -> None:
+    # Ray runs the training function in a thread, where Python allows no handlers; the STOP file works there too.
+    with suppress(ValueError):
+        signal.signal(number, lambda received, _: action(received))

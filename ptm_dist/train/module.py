@@ -1,0 +1,84 @@
+"""The one module that DeepSpeed wraps: backbone, heads and losses, so that a step is a single call."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ptm_dist.data.vocabulary import Vocabulary
+from ptm_dist.objectives.base import LossSum
+from ptm_dist.recipe import Recipe
+
+
+class PretrainingModel(nn.Module):
+    """Backbone and all heads of all tasks. Every head exists from step 0, so a stage changes no parameter set."""
+
+    def __init__(self, recipe: Recipe, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.objectives = {name: task.objectives for name, task in recipe.tasks.items()}
+        self.backbone = recipe.model.backbone(vocabulary)
+        self.heads = nn.ModuleDict()
+        for name, objectives in self.objectives.items():
+            for objective in objectives:
+                key = head_name(name, objective)
+                if key not in self.heads:
+                    self.heads[key] = recipe.model.head(objective.head, self.backbone, vocabulary)
+        _zero_padding(self)
+
+    def forward(
+        self,
+        task: str,
+        inputs: dict[str, Tensor],
+        lengths: Tensor,
+        targets: dict[str, tuple[Tensor, Tensor]],
+        weights: dict[str, float],
+    ) -> tuple[Tensor, dict[str, LossSum]]:
+        """Return the weighted sum of the losses of `task`, and each loss as a sum and a count.
+
+        `inputs` are int64 [rows, length], `lengths` int64 [rows], `targets` positions and labels int64 [targets] by objective,
+        `weights` what each objective's sum is multiplied with: the caller knows the global counts.
+        """
+        hidden = self.backbone(inputs, lengths)
+        nothing = torch.zeros(0, dtype=torch.int64, device=lengths.device)
+        total = hidden.new_zeros((), dtype=torch.float32)
+        losses, used = {}, set()
+        for objective in self.objectives[task]:
+            positions, labels = targets.get(objective.kind, (nothing, nothing))
+            used.add(key := head_name(task, objective))
+            losses[objective.kind] = objective.loss(self.heads[key](hidden, positions), labels)
+            total = total + losses[objective.kind].sum * weights[objective.kind]
+        for key in self.heads.keys() - used:
+            # Stage 3 re-applies the last gradient of a head that takes no part, so each takes part with weight zero.
+            total = total + 0.0 * self.heads[key](hidden[:1], nothing.new_zeros(1)).float().sum()
+        return total, losses
+
+
+def head_name(task: str, objective: object) -> str:
+    """Return the name of an objective's head: the vocabulary head is shared by all tasks, a classifier belongs to one."""
+    spec = objective.head  # type: ignore[attr-defined]
+    return spec.kind if spec.classes == 0 else f"{task}-{objective.kind}"  # type: ignore[attr-defined]
+
+
+def stored_shape(parameter: nn.Parameter) -> tuple[int, ...]:
+    """Return the shape that checkpoints and exports know: padded rows do not exist outside."""
+    shape = tuple(getattr(parameter, "ds_shape", parameter.shape))
+    return (getattr(parameter, "stored_rows", shape[0]), *shape[1:]) if shape else shape
+
+
+def _zero_padding(module: nn.Module) -> None:
+    # Zero rows stay zero under any optimizer, so they enter no norm and need not be stored.
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if hasattr(parameter, "stored_rows"):
+                parameter[parameter.stored_rows :].zero_()
+
+
+def parameter_counts(recipe: Recipe, vocabulary: Vocabulary) -> dict[str, int]:
+    """Return parameters of the backbone and of each head, shared ones counted once, without allocating any."""
+    with torch.device("meta"):
+        model = PretrainingModel(recipe, vocabulary)
+    counts: dict[str, int] = {}
+    for name, parameter in model.named_parameters():
+        part = ".".join(name.split(".")[:2]) if name.startswith("heads.") else "backbone"
+        counts[part] = counts.get(part, 0) + int(torch.Size(stored_shape(parameter)).numel())
+    return counts

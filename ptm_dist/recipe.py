@@ -5,6 +5,7 @@ Fields marked MAY_CHANGE do not enter the digest: a run may be resumed with othe
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -173,7 +174,7 @@ class Recipe(Section):
     tasks: Annotated[dict[Name, Task], Field(min_length=1)]
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     batch: Batch
-    optimizer: Annotated[AdamW, plugin(OPTIMIZERS)]
+    optimizer: Annotated[Any, plugin(OPTIMIZERS)]
     engine: Engine = Engine()
     checkpoint: Checkpoints = Checkpoints()
     evaluate: Evaluation = Evaluation()
@@ -203,6 +204,14 @@ class Recipe(Section):
     def sources_of(self, task: str) -> list[str]:
         """Return the names of the sources that a task reads, sorted."""
         return sorted(self.tasks[task].sources or self.sources)
+
+    def with_text(self, paths: list[str]) -> Recipe:
+        """Return this recipe over the user's own text instead of its sources."""
+        plain = self.model_dump(mode="json")
+        plain["sources"] = {"text": {"kind": "text", "paths": paths}}
+        for task in plain["tasks"].values():
+            task["sources"] = []
+        return Recipe.model_validate_json(json.dumps(plain))
 
     def frozen(self) -> dict[str, Any]:
         """Return the part of the recipe that a run may never change."""

@@ -20,7 +20,7 @@ from ptm_dist.models.interop import EXPORTERS
 from ptm_dist.models.interop.folder import write_folder
 from ptm_dist.recipe import Recipe
 from ptm_dist.run import RunFolder
-from ptm_dist.train.commit import list_checkpoints, verify
+from ptm_dist.train.committed import list_checkpoints, verify
 from ptm_dist.train.module import PretrainingModel
 from ptm_dist.train.state import StateFiles
 
@@ -58,6 +58,7 @@ class Run:
         Raises:
             ConfigError: there is none.
             DataIntegrityError: it is damaged.
+
         """
         found = {info.step: info.path for info in list_checkpoints(self.folder.checkpoints)}
         step = max(found, default=0) if step is None else step
@@ -89,6 +90,7 @@ def load_run(path: str | Path) -> Run:
 
     Raises:
         ConfigError: there is no run.
+
     """
     folder = RunFolder(Path(path))
     folder.recipe()
@@ -100,6 +102,7 @@ def export(run: Run, directory: Path, step: int | None = None) -> None:
 
     Raises:
         ConfigError: the family has no such form, or the directory holds something else.
+
     """
     recipe, data = run.recipe, run.folder.data()
     if recipe.model.kind not in EXPORTERS:

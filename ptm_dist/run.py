@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptm_dist.data.dataset import Dataset
+from ptm_dist.data.dataset import MANIFEST, Dataset
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError, ResumeMismatchError, RunOwnedError
 from ptm_dist.recipe import Recipe
@@ -80,6 +80,11 @@ class RunFolder:
         """A file whose existence asks the workers to finish the step, save and stop."""
         return self.path / "STOP"
 
+    @property
+    def trial_path(self) -> Path:
+        """A file that holds the number of steps to try: the run is a trial, and is thrown away."""
+        return self.path / "TRIAL"
+
     def logs(self, attempt: int) -> Path:
         """The folder of the log of each rank of an attempt."""
         return self.path / "logs" / f"attempt-{attempt}"
@@ -107,6 +112,13 @@ class RunFolder:
     def data(self) -> DataFolders:
         """Return where the prepared data lie."""
         return DataFolders.from_json(read_json(self.data_path))
+
+    @property
+    def has_data(self) -> bool:
+        """Are the prepared data that this run was given still there?"""
+        if not self.data_path.exists():
+            return False
+        return all((path / MANIFEST).exists() for splits in self.data().datasets.values() for path in splits.values())
 
     def claim(self, recipe: Recipe) -> None:
         """Make the directory one of `recipe`, or check that it is.
@@ -142,13 +154,25 @@ class RunFolder:
                 )
         write_json(self.data_path, data.to_json())
 
+    @property
+    def next_attempt_number(self) -> int:
+        """The number of the next attempt, from 1."""
+        return 1 + max((int(path.name.removeprefix("attempt-")) for path in (self.path / "logs").glob("attempt-*")), default=0)
+
     def next_attempt(self) -> int:
-        """Return the number of the next attempt, from 1, and make its log folder."""
-        found = [int(path.name.removeprefix("attempt-")) for path in (self.path / "logs").glob("attempt-*")]
-        attempt = max(found, default=0) + 1
+        """Return the number of the next attempt and make its log folder."""
+        attempt = self.next_attempt_number
         with explain_disk_errors(self.path):
             self.logs(attempt).mkdir(parents=True)
         return attempt
+
+    def is_owned(self, role: str) -> bool:
+        """Does another process hold the lock `role`?"""
+        try:
+            with self.owned(role):
+                return False
+        except RunOwnedError:
+            return True
 
     @contextmanager
     def owned(self, role: str, wait_seconds: float = 0.0) -> Iterator[None]:

@@ -1,28 +1,23 @@
-"""ptm run: from a recipe to a trained, exported model, doing only what is missing."""
+"""From a recipe to a trained, exported model, doing only what is missing."""
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ptm_dist.driver.cluster import start_ray
 from ptm_dist.driver.prepare import prepare
-from ptm_dist.driver.train import start_ray, train
-from ptm_dist.errors import StoppedError
-from ptm_dist.events import read_events, steps_of
+from ptm_dist.driver.train import train
+from ptm_dist.events import read_events
 from ptm_dist.recipe import Recipe
-from ptm_dist.recipe_io import recipe_from_json, recipe_to_json
 from ptm_dist.report import Run, export
 from ptm_dist.run import DataFolders, RunFolder
-from ptm_dist.train.commit import list_checkpoints
-from ptm_dist.train.module import parameter_counts
-
-Progress = Callable[[str, int, int], None]
+from ptm_dist.train.committed import list_checkpoints
 
 
 @dataclass(frozen=True)
@@ -36,7 +31,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who is told what happens: progress of stages, events of training, and plain lines."""
+    """Who is told what happens: progress of stages (name, done, total), events of training, and plain lines."""
 
     stage: Callable[[str, int, int], None]
     event: Callable[[dict[str, Any]], None]
@@ -59,13 +54,15 @@ def train_run(recipe: Recipe, places: Places, watcher: Watcher) -> Run:
     Raises:
         RunOwnedError: another process works on this run.
         PtmError: why it ended early.
+
     """
     run = RunFolder(places.run)
     run.claim(recipe)
     with run.owned("driver"):
         watcher.say(where_it_stands(run, recipe))
-        prepare_run(recipe, places, watcher)
         if not finished(run, recipe):
+            if not run.has_data:
+                prepare_run(recipe, places, watcher)
             train(run, places.launcher, watcher.event)
     return Run(run)
 
@@ -79,7 +76,7 @@ def where_it_stands(run: RunFolder, recipe: Recipe) -> str:
     """Return the first line of every command: which run, and whether it is new or goes on."""
     found = list_checkpoints(run.checkpoints)
     if not found:
-        return f"run {run.path}: new"
+        return f"run {run.path}: new, {recipe.total_steps:,} steps"
     newest = max(found, key=lambda checkpoint: checkpoint.step)
     if newest.step == recipe.total_steps:
         return f"run {run.path}: finished, {newest.step:,} steps"
@@ -94,41 +91,39 @@ def export_run(run: Run) -> Path:
     return target
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What three real steps tell about a whole run."""
-
-    step_seconds: float
-    tokens_per_second: float
-    checkpoint_bytes: int
-    restore_and_save_seconds: float
-    parameters: int
-    peak_bytes: int
-    total_hours: float
-    held_out_loss: float
+TRIAL_STEPS = 3
 
 
-def trial(recipe: Recipe, places: Places, watcher: Watcher, steps: int = 3) -> Trial:
-    """Do three steps, a save, a restore and an evaluation in a folder that is then removed."""
+def trial(recipe: Recipe, places: Places, watcher: Watcher) -> list[tuple[str, str]]:
+    """Do three real steps, an evaluation, a save and a restore in a folder that is then removed; return what they tell."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ptm-trial-")))
         here = Places(folder / recipe.name, places.cache, places.launcher)
         run = prepare_run(recipe, here, watcher)
-        shortened = _with_stop(recipe, steps)
-        run_first = RunFolder(folder / "run")
-        run_first.claim(shortened)
-        run_first.set_data(run.data())
-        train(run_first, places.launcher, watcher.event)
-        return _measure(recipe, Run(run_first))
+        run.trial_path.write_text(f"{TRIAL_STEPS}\n")
+        train(run, here.launcher, watcher.event)
+        return _verdict(recipe, run)
 
 
-def _with_stop(recipe: Recipe, steps: int) -> Recipe:
-    raise NotImplementedError
+def _verdict(recipe: Recipe, run: RunFolder) -> list[tuple[str, str]]:
+    steps = list(read_events(run.events_path, "step"))
+    saved, told = (next(read_events(run.events_path, kind)) for kind in ("checkpoint_saved", "trial"))
+    measured = list(read_events(run.events_path, "evaluated"))
+    # The first step pays for allocation and warm-up.
+    seconds = sum(event["seconds"] for event in steps[1:]) / len(steps[1:])
+    tokens = sum(event["tokens"] for event in steps) / len(steps)
+    saves = recipe.total_steps // recipe.checkpoint.every_steps + 1
+    hours = (recipe.total_steps * seconds + saves * saved["seconds"]) / 3600
+    return [
+        ("parameters", f"{told['parameters']:,}"),
+        ("step", f"{seconds:.3f} s, {tokens / seconds:,.0f} tokens/s with {recipe.engine.workers} workers"),
+        ("peak memory", f"{told['peak_bytes'] / 2**20:,.0f} MiB over all workers"),
+        ("checkpoint", f"{saved['bytes'] / 2**20:,.1f} MiB, save {saved['seconds']:.2f} s, restore {told['restore_seconds']:.2f} s"),
+        ("disk", f"{recipe.checkpoint.keep_last * saved['bytes'] / 2**20:,.0f} MiB for {recipe.checkpoint.keep_last} checkpoints"),
+        ("held-out loss now", ", ".join(f"{event['task']} {event['loss']:.3f} nats" for event in measured)),
+        ("the whole run", f"{recipe.total_steps:,} steps, about {hours:.2f} hours"),
+    ]
 
 
-def _measure(recipe: Recipe, run: Run) -> Trial:
-    raise NotImplementedError
-
-
-def _absolute(datasets: Any) -> dict[str, dict[str, Path]]:
+def _absolute(datasets: Mapping[str, Mapping[str, Path]]) -> dict[str, dict[str, Path]]:
     return {task: {split: path.resolve() for split, path in splits.items()} for task, splits in datasets.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import sys
@@ -12,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from ptm_dist.driver.cluster import start_ray
 from ptm_dist.events import read_events
-from ptm_dist.recipe import Recipe
 from ptm_dist.run import RunFolder
 from ptm_dist.train.launch import launch as launch_local
 from ptm_dist.train.worker import cause_of, work
@@ -26,7 +25,10 @@ def train(run: RunFolder, launcher: str, on_event: EventHandler) -> None:
 
     Raises:
         PtmError: why the attempt ended before the last step.
+
     """
+    if launcher == "ray":
+        start_ray(run.recipe())  # In the main thread, and before the handlers below: Ray sets its own.
     run.stop_path.unlink(missing_ok=True)
     attempt = run.next_attempt()
     failures: list[BaseException] = []
@@ -127,27 +129,3 @@ def _ray_worker(config: dict[str, Any]) -> None:
 
 
 LAUNCHERS: Final[dict[str, Callable[[RunFolder, int], None]]] = {"ray": _launch_with_ray, "local": _launch_here}
-
-
-def start_ray(recipe: Recipe) -> None:
-    """Connect to the Ray cluster that RAY_ADDRESS names, or start one on this machine that ends with this process."""
-    import ray
-
-    # Ray asks its makers' servers about usage unless told otherwise; nothing here asks the network.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if ray.is_initialized():
-        return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
-        return
-    wanted = recipe.engine.workers * recipe.engine.threads
-    ray.init(
-        address="local",
-        num_cpus=max(os.cpu_count() or 1, wanted),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=256 << 20,
-    )
-

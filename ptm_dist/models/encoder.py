@@ -49,7 +49,8 @@ class SelfAttention(nn.Module):
     def forward(self, x_RLH: Tensor, valid: Tensor | None) -> Tensor:
         """Attend; `valid` is bool [R, 1, 1, L], None when no row is padded."""
         R, L, H = x_RLH.shape
-        q, k, v = (layer(x_RLH).view(R, L, self.heads, H // self.heads).transpose(1, 2) for layer in (self.query, self.key, self.value))
+        projections = (self.query, self.key, self.value)
+        q, k, v = (project(x_RLH).view(R, L, self.heads, H // self.heads).transpose(1, 2) for project in projections)
         dropout = self.dropout if self.training else 0.0
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=valid, dropout_p=dropout)
         return self.output(attended.transpose(1, 2).reshape(R, L, H))
@@ -105,7 +106,8 @@ class MaskedLMHead(nn.Module):
         self.norm = nn.LayerNorm(shape.hidden, eps=shape.norm_eps)
         self.activation = ACTIVATIONS[shape.activation]
         self.word_table = word_table
-        self.bias = cut(nn.Parameter(torch.zeros(word_table.shape[0])), vocabulary_size)
+        self.bias = nn.Parameter(torch.zeros(word_table.shape[0]))
+        cut(self.bias, vocabulary_size)
         self.vocabulary_size = vocabulary_size
 
     def forward(self, hidden_RLH: Tensor, positions_T: Tensor) -> Tensor:
@@ -132,10 +134,9 @@ def padded_rows(count: int) -> int:
     return -(-count // 64) * 64
 
 
-def cut(parameter: nn.Parameter, rows: int) -> nn.Parameter:
+def cut(parameter: Tensor, rows: int) -> None:
     """Mark that only the first `rows` rows of a padded parameter exist for checkpoints and exports."""
-    parameter.stored_rows = rows  # type: ignore[attr-defined]
-    return parameter
+    parameter.stored_rows = rows  # pyright: ignore[reportAttributeAccessIssue] - tensors take any attribute
 
 
 def initialise(module: nn.Module, std: float) -> None:
@@ -143,8 +144,7 @@ def initialise(module: nn.Module, std: float) -> None:
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, std=std)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
+            nn.init.zeros_(part.bias)
         elif isinstance(part, nn.Embedding):
             nn.init.normal_(part.weight, std=std)
             if part.padding_idx is not None:

@@ -65,17 +65,11 @@ class Roberta(BaseModel):
     def head(self, spec: HeadSpec, backbone: nn.Module, vocabulary: Vocabulary) -> nn.Module:
         """Build a head with fresh weights; the masked-LM head shares the word table of the backbone."""
         if spec.kind == "masked_lm":
-            head: nn.Module = MaskedLMHead(self.shape, _word_table(backbone), vocabulary.size)
+            head: nn.Module = MaskedLMHead(self.shape, backbone.get_parameter("words.weight"), vocabulary.size)
         else:
             head = TokenHead(self.shape, spec.classes)
         initialise(head, self.init_std)
         return head
-
-
-def _word_table(backbone: nn.Module) -> nn.Parameter:
-    table = backbone.get_parameter("words.weight")
-    assert isinstance(table, nn.Parameter)
-    return table
 
 
 class RobertaBackbone(Backbone):

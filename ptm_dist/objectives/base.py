@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,6 +30,10 @@ class Objective(Protocol):
     @property
     def head(self) -> HeadSpec:
         """The head that the loss is computed from."""
+        ...
+
+    def predictable(self, vocabulary: Vocabulary) -> np.ndarray:
+        """Return which ids can be a target, bool [vocabulary size]; only asked of objectives over the vocabulary."""
         ...
 
     def corrupt(self, row: Row, vocabulary: Vocabulary, draws: Draws) -> Row:

@@ -39,7 +39,7 @@ class Engine:
     """A model on its way through steps: forward and backward of micro-batches, one update, and access to its state."""
 
     def __init__(self, model: PretrainingModel, recipe: Recipe, context: WorkerContext) -> None:
-        self.recipe, self.context = recipe, context
+        self.recipe, self.context, self._model = recipe, context, model
         settings = recipe.optimizer
         self.optimizer = OPTIMIZERS[settings.kind](parameter_groups(model, settings), settings)
         with redirect_stdout(io.StringIO()):  # It prints its memory use a dozen times.
@@ -79,7 +79,7 @@ class Engine:
 
     def _clip(self) -> None:
         # In place of DeepSpeed's own clipping at stage 0, which does the same and forgets the norm.
-        self._norm = torch.nn.utils.clip_grad_norm_(self._deepspeed.module.parameters(), self._deepspeed.gradient_clipping())
+        self._norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._deepspeed.gradient_clipping())
 
     def close(self) -> None:
         """Release what DeepSpeed holds."""

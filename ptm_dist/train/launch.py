@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -43,7 +44,7 @@ def launch(run: RunFolder, attempt: int, workers: int) -> None:
         raise cause_of(run, attempt)
 
 
-def _watch(ranks: list[BaseProcess]) -> None:
+def _watch(ranks: Sequence[BaseProcess]) -> None:
     """Wait until all ranks have ended, or one has failed and the others had their time."""
     running = {rank.sentinel: rank for rank in ranks}
     deadline = None

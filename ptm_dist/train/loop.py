@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-import signal
+import resource
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,25 +17,23 @@ import torch
 
 from ptm_dist.data.batch import MicroBatch
 from ptm_dist.data.dataset import Dataset
-from ptm_dist.data.loader import Loader, Reading, require_rows
+from ptm_dist.data.loader import Loader
 from ptm_dist.errors import NumericError, ResumeMismatchError, StoppedError
 from ptm_dist.events import EventLog
 from ptm_dist.faults import reached
 from ptm_dist.metrics import Exporter
 from ptm_dist.objectives.base import LossSum
 from ptm_dist.recipe import Recipe
-from ptm_dist.run import DataFolders, RunFolder
-from ptm_dist.schedule import Moment, Schedule, StagePlan, TaskPlan
+from ptm_dist.run import RunFolder
+from ptm_dist.schedule import Moment, Schedule
 from ptm_dist.train.commit import CheckpointStore
 from ptm_dist.train.context import WorkerContext
 from ptm_dist.train.engine import Engine
-from ptm_dist.train.module import PretrainingModel, head_name
+from ptm_dist.train.module import head_name
 from ptm_dist.train.state import read_state, write_state
 
 MOST_SKIPPED: Final = 10
 """Steps in a row whose loss is not finite before the run gives up."""
-LOCK_WAIT_SECONDS: Final = 60.0
-"""How long a new attempt waits for a killed one to disappear."""
 
 
 @dataclass
@@ -206,87 +202,27 @@ class Trainer:
         read_state(self.engine, found.path)
         return found.step
 
+    def try_out(self, steps: int) -> None:
+        """Do a few steps, an evaluation, a save and a restore, and report what they cost."""
+        self.train(0, steps)
+        self.evaluate(steps)
+        self.save(steps)
+        started_at = time.perf_counter()
+        self.resume()
+        restore_seconds = round(time.perf_counter() - started_at, 3)
+        peak = sum(self.context.gather(peak_bytes(self.context.device)))
+        parameters = sum(math.prod(shape) for shape in self.engine.layout.shapes.values())
+        self.report("trial", restore_seconds=restore_seconds, peak_bytes=peak, parameters=parameters)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Return the most memory this process has held: on its GPU, or in all."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
 
 def unigram_entropy(counts: np.ndarray) -> float:
     """Return the entropy in nats of tokens seen `counts` times: the best loss that a guess without context can reach."""
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum())
-
-
-def schedule_of(recipe: Recipe, data: DataFolders) -> Schedule:
-    """Return the steps of a recipe over its prepared data."""
-    means = {}
-    for task in recipe.tasks:
-        dataset = data.open(task, "train")
-        require_rows(dataset, "training")
-        means[task] = dataset.tokens / dataset.rows
-    return Schedule(
-        tuple(
-            StagePlan(
-                stage.name,
-                tuple(TaskPlan(task, steps, recipe.batch.rows_of(means[task]), f"{task}.train") for task, steps in stage.steps.items()),
-            )
-            for stage in recipe.stages
-        )
-    )
-
-
-def reading_of(recipe: Recipe, data: DataFolders, rank: int, world: int) -> Reading:
-    """Return how a rank reads."""
-    return Reading(
-        directories={f"{task}.{split}": data.datasets[task][split] for task in recipe.tasks for split in ("train", "validation")},
-        objectives={name: task.objectives for name, task in recipe.tasks.items()},
-        vocabulary=data.vocabulary,
-        seed=recipe.seed,
-        lanes=recipe.batch.lanes,
-        micro=recipe.batch.micro,
-        rank=rank,
-        world=world,
-    )
-
-
-def build(recipe: Recipe, run: RunFolder, context: WorkerContext, report: Reporter) -> Trainer:
-    """Put model, engine, loader and store together."""
-    data = run.data()
-    torch.set_num_threads(recipe.engine.threads)
-    torch.manual_seed(recipe.seed)
-    engine = Engine(PretrainingModel(recipe, data.vocabulary), recipe, context)
-    schedule = schedule_of(recipe, data)
-    loader = Loader(
-        reading_of(recipe, data, context.rank, context.world), schedule, recipe.data.loader_processes, recipe.data.prefetch_steps
-    )
-    store = CheckpointStore(run.checkpoints, context, recipe.checkpoint.keep_last)
-    held_out = {task: data.open(task, "validation") for task in recipe.tasks}
-    return Trainer(recipe, run, context, schedule, loader, engine, store, report, held_out)
-
-
-def attempt(run: RunFolder, context: WorkerContext) -> None:
-    """Train a run from where it stands to its end: the body of every worker.
-
-    Raises:
-        PtmError: what stopped it, by cause.
-
-    """
-    recipe = run.recipe()
-    with ExitStack() as resources:
-        report, address = Reporter(), ""
-        if context.rank == 0:
-            resources.enter_context(run.owned("writer", LOCK_WAIT_SECONDS))
-            report = Reporter(EventLog(run.events_path, context.attempt), Exporter(recipe.name, context.attempt))
-            address = report.exporter.serve(recipe.metrics.host, recipe.metrics.port) if report.exporter else ""
-        context.gather(0)  # Nobody goes on before rank 0 is the only writer.
-        trainer = build(recipe, run, context, report)
-        resources.callback(trainer.engine.close)
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            _on_signal(number, trainer.stop_signals.append)
-        start, total = trainer.resume(), trainer.schedule.total_steps
-        examples = sum(data.open(task, "train").rows for data in [run.data()] for task in recipe.tasks)
-        report("attempt_started", step=start, total_steps=total, world=context.world, metrics=address, examples=examples)
-        trainer.train(start, total)
-        report("attempt_finished", step=total)
-
-
-def _on_signal(number: int, action: Callable[[int], None]) -> None:
-    # Ray runs the training function in a thread, where Python allows no handlers; the STOP file works there too.
-    with suppress(ValueError):
-        signal.signal(number, lambda received, _: action(received))

@@ -69,8 +69,8 @@ def _zero_padding(module: nn.Module) -> None:
     # Zero rows stay zero under any optimizer, so they enter no norm and need not be stored.
     with torch.no_grad():
         for parameter in module.parameters():
-            if hasattr(parameter, "stored_rows"):
-                parameter[parameter.stored_rows :].zero_()
+            if parameter.ndim:
+                parameter[getattr(parameter, "stored_rows", len(parameter)) :].zero_()
 
 
 def parameter_counts(recipe: Recipe, vocabulary: Vocabulary) -> dict[str, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -32,8 +34,18 @@ def write_state(engine: Engine, directory: Path) -> list[Path]:
             tensors[f"{fragment.name}@{fragment.start}|{key}"] = fragment.of(tensor).cpu().contiguous().clone()
     path = directory / f"rank-{engine.context.rank:05d}.safetensors"
     about = {"version": VERSION, "world": engine.context.world, "shapes": engine.layout.shapes, "steps": steps}
-    save_file(tensors, path, metadata={key: json.dumps(value) for key, value in about.items()})
+    _save(tensors, path, {key: json.dumps(value) for key, value in about.items()})
     return [path]
+
+
+def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        # The library hides the number of the system's error in its text; the commit protocol wants to know a full disk.
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from error
+    path.chmod(0o644)  # The library makes files that only their owner can read.
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 from ptm_dist.errors import InternalError, PeerLostError, PtmError, error_of
 from ptm_dist.run import RunFolder
 from ptm_dist.store import read_json, write_json
+from ptm_dist.train.attempt import attempt
 from ptm_dist.train.context import join, leave
-from ptm_dist.train.loop import attempt
 
 _PEER_TROUBLE = re.compile(r"closed by peer|reset by peer|timed out|timeout|broken pipe|connection refused|gloo|nccl", re.IGNORECASE)
 

@@ -1,0 +1,324 @@
+"""The command line: verbs, help with examples, progress, and exit codes by cause. Heavy modules are imported by their verb."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from ptm_dist.errors import EXIT_CODES, ConfigError, PtmError
+
+if TYPE_CHECKING:
+    from ptm_dist.driver.run import Places
+    from ptm_dist.recipe import Recipe
+
+CACHE = Path("data")
+app = typer.Typer(
+    name="ptm",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="From raw text to pretrained language models.\n\nStart here: [bold]ptm run configs/quickstart.yaml[/bold]",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Prepare, list and verify data sets.")
+checkpoint_app = typer.Typer(no_args_is_help=True, help="List and verify checkpoints.")
+app.add_typer(data_app, name="data")
+app.add_typer(checkpoint_app, name="checkpoint")
+
+out = Console(highlight=False, soft_wrap=True)
+
+Words = Annotated[
+    list[str], typer.Argument(help="Recipe files, merged left to right, then dotted.key=value.", metavar="RECIPE... [KEY=VALUE]...")
+]
+RunPath = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
+RunOption = Annotated[Path | None, typer.Option("--run", help="Run directory. Default: runs/NAME-DIGEST.", show_default=False)]
+CacheOption = Annotated[Path, typer.Option("--cache", help="Where prepared data are kept and found again.", envvar="PTM_CACHE")]
+TextOption = Annotated[list[str] | None, typer.Option("--text", help="Train on these files, folders or globs instead of the sources.")]
+LauncherOption = Annotated[str, typer.Option("--launcher", help="Who starts the workers: ray, or local (no Ray while training).")]
+
+
+def _recipe(words: list[str], text: list[str] | None = None) -> Recipe:
+    from ptm_dist.recipe_io import load_recipe
+
+    files = [word for word in words if "=" not in word]
+    if not files:
+        raise ConfigError("no recipe file given. Example: ptm run configs/quickstart.yaml batch.tokens=2048")
+    recipe = load_recipe(files, [word for word in words if "=" in word])
+    return recipe.with_text([str(Path(path).absolute()) if "://" not in path else path for path in text]) if text else recipe
+
+
+def _places(recipe: Recipe, run: Path | None, cache: Path, launcher: str = "ray") -> Places:
+    from ptm_dist.driver.run import Places
+    from ptm_dist.driver.train import LAUNCHERS
+    from ptm_dist.run import default_path
+
+    if launcher not in LAUNCHERS:
+        raise ConfigError(f"--launcher {launcher}: one of {', '.join(LAUNCHERS)}.")
+    return Places(run or default_path(recipe), cache, launcher)
+
+
+@app.command(epilog="Example: ptm run configs/quickstart.yaml --text notes/ more.jsonl")
+def run(words: Words, text: TextOption = None, run: RunOption = None, cache: CacheOption = CACHE, launcher: LauncherOption = "ray") -> None:
+    """Prepare what is missing, train, export, and show what the model does."""
+    from ptm_dist.driver.run import export_run, train_run
+    from ptm_dist.progress import show_results, watching
+
+    recipe = _recipe(words, text)
+    with watching(out, recipe.total_steps) as watcher:
+        finished = train_run(recipe, _places(recipe, run, cache, launcher), watcher)
+    show_results(out, finished, export_run(finished), sys.prefix)
+
+
+@app.command(epilog="Example: ptm train configs/quickstart.yaml --trial")
+def train(
+    words: Words,
+    text: TextOption = None,
+    run: RunOption = None,
+    cache: CacheOption = CACHE,
+    launcher: LauncherOption = "ray",
+    trial: Annotated[bool, typer.Option("--trial", help="Do three steps, say what the whole run needs, and leave nothing behind.")] = False,
+) -> None:
+    """Train a recipe, or go on where its run stopped."""
+    from ptm_dist.driver.run import train_run
+    from ptm_dist.driver.run import trial as try_out
+    from ptm_dist.progress import show_table, watching
+    from ptm_dist.report import summary
+
+    recipe = _recipe(words, text)
+    places = _places(recipe, run, cache, launcher)
+    with watching(out, recipe.total_steps) as watcher:
+        rows = try_out(recipe, places, watcher) if trial else summary(train_run(recipe, places, watcher))
+    show_table(out, rows)
+
+
+@app.command(epilog="Example: ptm status runs/quickstart-*")
+def status(
+    paths: Annotated[list[Path] | None, typer.Argument(help="Run directories; all in runs/ by default.", metavar="[RUN]...")] = None,
+) -> None:
+    """Say where runs stand."""
+    from ptm_dist.driver.run import where_it_stands
+    from ptm_dist.events import steps_of
+    from ptm_dist.run import RunFolder
+
+    found = [RunFolder(path) for path in paths or sorted(Path("runs").glob("*")) if paths or RunFolder(path).exists]
+    if not found:
+        out.print("no runs here yet. Start one: ptm run configs/quickstart.yaml")
+    for folder in found:
+        recipe, done = folder.recipe(), steps_of(folder.events_path)
+        last = f"; last step {max(done):,}, loss {done[max(done)]['loss']:.4f}" if done else ""
+        out.print(where_it_stands(folder, recipe) + last)
+
+
+@app.command(epilog="Example: ptm logs runs/quickstart-1a2b3c4d --rank 1")
+def logs(
+    path: RunPath,
+    rank: Annotated[int, typer.Option(help="Worker.")] = 0,
+    attempt: Annotated[int, typer.Option(help="Attempt; 0 is the last.")] = 0,
+) -> None:
+    """Print what a worker printed."""
+    from ptm_dist.run import RunFolder
+
+    folder = RunFolder(path)
+    folder.recipe()
+    attempt = attempt or folder.next_attempt_number - 1
+    log = folder.rank_log(attempt, rank)
+    if not log.exists():
+        raise ConfigError(f"{log}: there is no such log.")
+    sys.stdout.write(log.read_text(encoding="utf8", errors="replace"))
+
+
+@app.command(epilog="Example: ptm stop runs/quickstart-1a2b3c4d")
+def stop(path: RunPath) -> None:
+    """Ask a run to finish its step, save and stop."""
+    from ptm_dist.run import RunFolder
+
+    folder = RunFolder(path)
+    folder.recipe()
+    if not folder.is_owned("driver"):
+        raise ConfigError(f"{path} is not running.")
+    folder.stop_path.touch()
+    out.print(f"{path}: asked to finish the step, save and stop")
+
+
+@app.command(epilog="Example: ptm report runs/quickstart-1a2b3c4d")
+def report(path: RunPath) -> None:
+    """Print the figures of a run and where everything is."""
+    from ptm_dist.progress import show_table
+    from ptm_dist.report import load_run, summary
+
+    show_table(out, summary(load_run(path)))
+
+
+@app.command(epilog="Example: ptm export runs/quickstart-1a2b3c4d@1000 --to hf my-model")
+def export(
+    path: Annotated[str, typer.Argument(help="A run directory, or RUN@STEP.", metavar="RUN[@STEP]")],
+    directory: Annotated[Path, typer.Argument(help="Folder to make.", metavar="DIR")],
+    to: Annotated[str, typer.Option("--to", help="Form of the export.")] = "hf",
+) -> None:
+    """Write a Hugging Face folder: config.json, model.safetensors, tokenizer, model card."""
+    from ptm_dist.report import export as write
+    from ptm_dist.report import load_run
+
+    if to != "hf":
+        raise ConfigError(f"--to {to}: the one form is hf.")
+    name, _, step = path.partition("@")
+    if step and not step.isdigit():
+        raise ConfigError(f"{path}: after @ comes a step number.")
+    write(load_run(name), directory, int(step) if step else None)
+    out.print(f"{directory}: ready for transformers.AutoModelForMaskedLM.from_pretrained")
+
+
+@app.command(epilog="Example: ptm show configs/quickstart.yaml")
+def show(
+    words: Annotated[
+        list[str] | None, typer.Argument(help="Recipe files, then dotted.key=value.", metavar="RECIPE... [KEY=VALUE]...")
+    ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of recipes, for editors.")] = False,
+) -> None:
+    """Print a recipe as it is understood, every default filled in."""
+    import json
+
+    from ptm_dist.recipe_io import dump_recipe, recipe_schema
+
+    if schema:
+        out.print_json(json.dumps(recipe_schema()))
+        return
+    recipe = _recipe(words or [])
+    sys.stdout.write(f"# digest {recipe.digest}\n{dump_recipe(recipe)}")
+
+
+@app.command(epilog="Example: ptm diff configs/quickstart.yaml runs/quickstart-1a2b3c4d")
+def diff(
+    first: Annotated[str, typer.Argument(help="A recipe file or a run directory.")],
+    second: Annotated[str, typer.Argument(help="Another one.")],
+) -> None:
+    """Print what differs between two recipes or runs."""
+    from ptm_dist.recipe_io import recipe_diff
+    from ptm_dist.run import RunFolder
+
+    one, two = (RunFolder(Path(name)).recipe() if Path(name).is_dir() else _recipe([name]) for name in (first, second))
+    changes = recipe_diff(one, two)
+    for key, before, after in changes:
+        out.print(f"{key}: {before} -> {after}", markup=False)
+    if not changes:
+        out.print("no difference")
+
+
+@app.command(epilog="Example: ptm doctor")
+def doctor() -> None:
+    """Check this machine: versions, memory, disk, and what is known to make starts hang."""
+    from ptm_dist.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        out.print(f"{'ok  ' if finding.fine else 'FIX '} {finding.text}", markup=False)
+    if not all(finding.fine for finding in findings):
+        raise typer.Exit(1)
+
+
+@data_app.command("prepare", epilog="Example: ptm data prepare configs/quickstart.yaml")
+def data_prepare(words: Words, text: TextOption = None, run: RunOption = None, cache: CacheOption = CACHE) -> None:
+    """Read, clean, deduplicate, tokenize and shard; what is finished is not done again."""
+    from ptm_dist.driver.run import prepare_run
+    from ptm_dist.progress import watching
+
+    recipe = _recipe(words, text)
+    with watching(out, recipe.total_steps) as watcher:
+        folder = prepare_run(recipe, _places(recipe, run, cache), watcher)
+    data = folder.data()
+    for task, splits in data.datasets.items():
+        for split in splits:
+            _say_dataset(f"{task}.{split}", data.datasets[task][split])
+    out.print(f"run {folder.path}: ready to train")
+
+
+@data_app.command("ls", epilog="Example: ptm data ls runs/quickstart-1a2b3c4d")
+def data_ls(path: RunPath) -> None:
+    """List the data sets of a run."""
+    from ptm_dist.run import RunFolder
+
+    folder = RunFolder(path)
+    folder.recipe()
+    for task, splits in folder.data().datasets.items():
+        for split, directory in splits.items():
+            _say_dataset(f"{task}.{split}", directory)
+
+
+@data_app.command("verify", epilog="Example: ptm data verify runs/quickstart-1a2b3c4d")
+def data_verify(path: RunPath) -> None:
+    """Hash every shard of the data sets of a run, or of one data set directory."""
+    from ptm_dist.data.dataset import MANIFEST, Dataset
+    from ptm_dist.run import RunFolder
+
+    if (path / MANIFEST).exists():
+        directories = [path]
+    else:
+        RunFolder(path).recipe()
+        directories = [directory for splits in RunFolder(path).data().datasets.values() for directory in splits.values()]
+    for directory in directories:
+        Dataset.open(directory).verify()
+        out.print(f"{directory}: every shard is what its manifest says")
+
+
+@checkpoint_app.command("ls", epilog="Example: ptm checkpoint ls runs/quickstart-1a2b3c4d")
+def checkpoint_ls(path: RunPath) -> None:
+    """List the checkpoints of a run; each resumes with any number of workers and any ZeRO stage."""
+    from ptm_dist.run import RunFolder
+    from ptm_dist.train.committed import list_checkpoints
+
+    RunFolder(path).recipe()
+    for found in list_checkpoints(RunFolder(path).checkpoints):
+        out.print(f"step {found.step:>10,}  {found.bytes / 2**20:10,.1f} MiB  written by {found.world} workers  {found.path}")
+
+
+@checkpoint_app.command("verify", epilog="Example: ptm checkpoint verify runs/quickstart-1a2b3c4d")
+def checkpoint_verify(path: RunPath) -> None:
+    """Hash every file of every checkpoint of a run."""
+    from ptm_dist.run import RunFolder
+    from ptm_dist.train.committed import list_checkpoints, verify
+
+    RunFolder(path).recipe()
+    for found in list_checkpoints(RunFolder(path).checkpoints):
+        verify(found.path)
+        out.print(f"{found.path}: valid")
+
+
+def _say_dataset(name: str, directory: Path) -> None:
+    from ptm_dist.data.dataset import Dataset
+
+    dataset = Dataset.open(directory)
+    out.print(f"{name}: {dataset.rows:,} examples, {dataset.tokens:,} tokens, {len(dataset.shards)} shards in {directory}")
+
+
+def spread_text(words: list[str]) -> list[str]:
+    """Let `--text a b` mean `--text a --text b`: a shell that expands notes/*.txt gives many words after one option."""
+    spread, after_text = [], False
+    for word in words:
+        if word.startswith("-"):
+            after_text = word == "--text"
+            spread += [] if after_text else [word]
+        else:
+            spread += ["--text", word] if after_text else [word]
+    return spread
+
+
+def main() -> None:
+    """Run a verb; an error prints one line that says what, where and what to do, and exits with its cause's code."""
+    debug = "--debug" in sys.argv
+    words = spread_text([word for word in sys.argv[1:] if word != "--debug"])
+    try:
+        app(args=words, prog_name="ptm", standalone_mode=False)
+    except KeyboardInterrupt:
+        sys.stderr.write("exit 11: stopped; what was finished is kept, and the same command goes on from there\n")
+        sys.exit(11)
+    except PtmError as error:
+        if debug:
+            traceback.print_exc()
+        sys.stderr.write(f"error: {error}\nexit {error.exit_code}: {EXIT_CODES[error.exit_code]}\n")
+        sys.exit(error.exit_code)

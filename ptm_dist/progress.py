@@ -1,0 +1,144 @@
+"""What a person sees: a progress bar on a terminal, plain lines elsewhere, a table at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from ptm_dist.driver.run import Watcher
+from ptm_dist.report import FilledMask, Run, fill_masks, summary
+
+PLAIN_SECONDS: Final = 5.0
+"""How often a line is printed where there is no terminal."""
+
+
+@dataclass
+class _Rate:
+    """Tokens per second and time left over the last steps."""
+
+    started_at: float = field(default_factory=time.monotonic)
+    first_step: int = 0
+    tokens: int = 0
+
+    def add(self, event: dict[str, Any]) -> None:
+        self.tokens += event["tokens"]
+
+    def per_second(self) -> float:
+        return self.tokens / max(1e-6, time.monotonic() - self.started_at)
+
+    def seconds_left(self, step: int, total: int) -> float:
+        done = max(1, step + 1 - self.first_step)
+        return (total - step - 1) * (time.monotonic() - self.started_at) / done
+
+
+class Display:
+    """Shows stages and steps."""
+
+    def __init__(self, console: Console, bar: Progress | None, total_steps: int) -> None:
+        self._console, self._bar, self._total = console, bar, total_steps
+        self._tasks: dict[str, TaskID] = {}
+        self._rate = _Rate()
+        self._printed_at = 0.0
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self._console.print(text, markup=False)
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """Show how far a stage of the preparation is."""
+        if self._bar is None:
+            if done == total:
+                self.say(f"prepare {name}: {total} of {total}")
+            return
+        if name not in self._tasks:
+            self._tasks[name] = self._bar.add_task(f"prepare {name}", total=total, note="")
+        self._bar.update(self._tasks[name], completed=done, total=total)
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Show an event of training."""
+        show = getattr(self, f"_on_{event['event']}", None)
+        if show:
+            show(event)
+
+    def _on_attempt_started(self, event: dict[str, Any]) -> None:
+        self._total = event["total_steps"]
+        self._rate = _Rate(first_step=event["step"])
+        self.say(f"attempt {event['attempt']}: {event['world']} workers from step {event['step']:,}; metrics at {event['metrics']}")
+        if self._bar is not None:
+            self._tasks["train"] = self._bar.add_task("train", total=self._total, completed=event["step"], note="")
+
+    def _on_step(self, event: dict[str, Any]) -> None:
+        self._rate.add(event)
+        note = f"loss {event['loss']:.3f}  {self._rate.per_second():,.0f} tokens/s"
+        if self._bar is not None:
+            self._bar.update(self._tasks["train"], completed=event["step"] + 1, note=note)
+        elif time.monotonic() - self._printed_at >= PLAIN_SECONDS or event["step"] + 1 == self._total:
+            self._printed_at = time.monotonic()
+            left = self._rate.seconds_left(event["step"], self._total)
+            self.say(f"step {event['step'] + 1:,} of {self._total:,}  {note}  {left:.0f} s left")
+
+    def _on_evaluated(self, event: dict[str, Any]) -> None:
+        entropy = f", unigram entropy {event['unigram_entropy']:.3f}" if event.get("unigram_entropy") else ""
+        self.say(f"step {event['step']:,}: held-out {event['task']} loss {event['loss']:.3f}{entropy}, accuracy {event['accuracy']:.1%}")
+
+    def _on_checkpoint_failed(self, event: dict[str, Any]) -> None:
+        self.say(f"step {event['step']:,}: the checkpoint could not be written; training goes on (see ptm logs)")
+
+
+@contextmanager
+def watching(console: Console, total_steps: int) -> Iterator[Watcher]:
+    """Show progress while the block runs."""
+    if not console.is_terminal:
+        display = Display(console, None, total_steps)
+        yield Watcher(display.stage, display.event, display.say)
+        return
+    columns = (
+        TextColumn("{task.description:<20}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        display = Display(console, bar, total_steps)
+        yield Watcher(display.stage, display.event, display.say)
+
+
+def show_table(console: Console, rows: list[tuple[str, str]]) -> None:
+    """Print rows of name and value."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in rows:
+        table.add_row(name, Text(value, overflow="fold"))
+    console.print(table)
+
+
+def show_results(console: Console, run: Run, exported: Path, environment: str) -> None:
+    """Print figures, places, three filled-in masks and what to try next."""
+    console.print()
+    show_table(console, [*summary(run), ("exported model", str(exported))])
+    console.print("\nThree words the model has not seen, hidden in held-out text:")
+    for filled in fill_masks(run):
+        console.print(_shown(filled))
+    console.print(f"\nTo go on:  source {environment}/bin/activate", markup=False)
+    for example in (
+        f"ptm report {run.folder.path}",
+        f"python -c \"from ptm_dist import load_run; print(load_run('{run.folder.path}').steps())\"",
+        "ptm run configs/quickstart.yaml --text YOUR_FOLDER",
+    ):
+        console.print(f"  {example}", markup=False)
+
+
+def _shown(filled: FilledMask) -> Text:
+    guesses = ", ".join(f"{word} {share:.0%}" for word, share in filled.guesses)
+    before, after = (" ".join(part.split()) for part in (filled.before, filled.after))
+    return Text.assemble(f"  ...{before} ", ("[" + filled.truth.strip() + "]", "bold"), f" {after}...\n", (f"      {guesses}", "cyan"))

@@ -1,0 +1,193 @@
+"""What is wrong with a recipe, one line a problem: the dotted path, what was found, what to write, and where it was written."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from ptm_dist.recipe import Recipe
+from ptm_dist.recipe_yaml import Keys, Origin, Origins
+
+_THEIR_NAMES: Final = {
+    "batch.micro": "per_device_train_batch_size micro_batch_size train_micro_batch_size_per_gpu",
+    "batch.rows": "batch_size train_batch_size global_batch_size",
+    "batch.tokens": "max_tokens tokens_per_batch gradient_accumulation_steps update_freq",
+    "stages.0.steps": "max_steps train_iters max_update total_steps num_train_steps num_train_epochs epochs",
+    "optimizer.learning_rate": "lr peak_lr max_lr",
+    "optimizer.schedule.warmup_steps": "num_warmup_steps warmup_updates lr_warmup_iters",
+    "optimizer.schedule.kind": "lr_scheduler_type lr_scheduler lr_decay_style",
+    "optimizer.eps": "adam_epsilon adam_eps",
+    "optimizer.betas": "adam_betas adam_beta1 adam_beta2",
+    "optimizer.clip_norm": "max_grad_norm clip_grad grad_clip gradient_clipping",
+    "model.hidden": "hidden_size d_model encoder_embed_dim n_embd",
+    "model.layers": "num_hidden_layers num_layers encoder_layers n_layer",
+    "model.heads": "num_attention_heads encoder_attention_heads n_head",
+    "model.intermediate": "intermediate_size ffn_hidden_size encoder_ffn_embed_dim",
+    "model.positions": "max_position_embeddings max_positions",
+    "model.activation": "hidden_act activation_fn",
+    "model.dropout": "hidden_dropout_prob hidden_dropout",
+    "model.attention_dropout": "attention_probs_dropout_prob",
+    "model.norm_eps": "layer_norm_eps",
+    "model.init_std": "initializer_range",
+    "tasks.NAME.format.length": "max_seq_length max_length seq_length tokens_per_sample block_size",
+    "tasks.NAME.objectives.0.rate": "mlm_probability mask_prob masked_lm_prob",
+    "tasks.NAME.objectives.0.unit": "wwm whole_word_mask whole_word_masking masking",
+    "sources.NAME.paths": "train_file train_data data_path input_file",
+    "engine.workers": "num_gpus world_size nproc_per_node n_gpu",
+    "engine.zero_stage": "zero_optimization zero",
+    "engine.precision": "bf16 fp16 dtype mixed_precision",
+    "checkpoint.every_steps": "save_steps save_interval save_interval_updates",
+    "checkpoint.keep_last": "save_total_limit keep_interval_updates",
+    "evaluate.every_steps": "eval_steps eval_interval validate_interval_updates",
+    "data.loader_processes": "num_workers dataloader_num_workers",
+    "init": "model_name_or_path init_checkpoint pretrained",
+}
+FOREIGN_NAMES: Final = {theirs: ours for ours, names in _THEIR_NAMES.items() for theirs in names.split()}
+"""What other frameworks call our keys."""
+
+_WANTED: Final = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+}
+_KINDS: Final = {str: "text", bool: "a truth value", int: "a number", float: "a decimal number", list: "a list", dict: "a mapping"}
+
+
+def explain(error: ValidationError, origins: Origins) -> str:
+    """Return one line a problem; the errors of plug-ins lie inside the error of the recipe."""
+    return "\n".join(dict.fromkeys(_lines(error, (), origins)))
+
+
+def kind_of(value: Any) -> str:
+    """Return what a plain value is, in the words of a recipe's author."""
+    return _KINDS.get(type(value), "no value")
+
+
+def _lines(error: ValidationError, above: Keys, origins: Origins) -> Iterator[str]:
+    items = error.errors(include_url=False)
+    for item in items:
+        inside = tuple(str(key) for key in item["loc"] if key != "[key]")
+        inner = item.get("ctx", {}).get("error")
+        if isinstance(inner, ValidationError):
+            yield from _lines(inner, above + inside, origins)
+        elif not _follows(item, items):
+            yield _line(item, error.title, inside, above, origins)
+
+
+def _follows(item: Any, items: Sequence[Any]) -> bool:
+    """Is this a list that is too short only because what it holds is wrong?"""
+    return item["type"] == "too_short" and any(other["loc"][: len(item["loc"])] == item["loc"] != other["loc"] for other in items)
+
+
+def _line(item: Any, title: str, inside: Keys, above: Keys, origins: Origins) -> str:
+    keys = above + inside
+    if item["type"] in ("plugin_kind", "plugin_import", "plugin_class"):
+        keys = (*keys, "kind")
+    problem = _problem(item, title, inside, _shown(item["input"], origins.get(keys)))
+    # A check across sections belongs to none of them, so its message begins with the path that it means.
+    meant = keys or tuple(re.split(r"[:\s]", problem)[0].split("."))
+    place = _place(meant[:-1] if item["type"] == "missing" else meant, origins)
+    return (f"{'.'.join(keys)}: " if keys else "") + problem + (f" ({place})" if place else "")
+
+
+def _problem(item: Any, title: str, inside: Keys, shown: str) -> str:
+    kind, value = item["type"], item["input"]
+    if kind == "extra_forbidden":
+        return f"unknown key; {_instead_of(title, inside)}"
+    if kind == "missing":
+        return "missing; add it"
+    if kind in _WANTED:
+        return f"{shown} is {kind_of(value)}; write {_rewritten(kind, value, shown, inside[-1]) or _WANTED[kind]}"
+    if kind == "literal_error":
+        return f"{shown} is none of the choices; write {item['ctx']['expected']}"
+    message = item["msg"].removeprefix("Value error, ").replace(" after validation", "")
+    return re.sub(r"^(Input|String|Tuple|List|Dictionary) should", f"{shown} should", message)
+
+
+def _shown(value: Any, origin: Origin | None) -> str:
+    """Return a scalar as it was typed, text in quotes; what is long is cut."""
+    if isinstance(value, list | dict):
+        return "this"
+    text = origin.text if origin and origin.text and not isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _place(keys: Keys, origins: Origins) -> str:
+    """Return where the nearest part of the path that was written at all was written."""
+    return next((origins[keys[:depth]].place for depth in range(len(keys), -1, -1) if keys[:depth] in origins), "")
+
+
+def _rewritten(kind: str, value: Any, shown: str, key: str) -> str | None:
+    """Return the right way to write `value`, if it is plain what was meant."""
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return f'"{shown}"' if key.isdigit() else f'{key}: "{shown}"'
+    if kind in ("tuple_type", "list_type") and isinstance(value, str | bool | int | float):
+        return f"{key}: [{shown}]"
+    if kind == "bool_type":
+        return {"yes": "true", "on": "true", "1": "true", "no": "false", "off": "false", "0": "false"}.get(str(value).lower())
+    if kind in ("int_type", "int_from_float", "float_type") and isinstance(value, str | float):
+        return _number(value, whole=kind != "float_type")
+    return None
+
+
+def _number(value: str | float, *, whole: bool) -> str | None:
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    if not math.isfinite(number):
+        return None
+    return str(int(number)) if number.is_integer() else None if whole else repr(number)
+
+
+def _instead_of(title: str, inside: Keys) -> str:
+    key = inside[-1]
+    if key in FOREIGN_NAMES:
+        return f"here: {FOREIGN_NAMES[key]}"
+    siblings = [keys[-1] for keys in _known(title) if _fits(keys[:-1], inside[:-1])]
+    if near := difflib.get_close_matches(key, siblings, n=1):
+        return f"did you mean {near[0]}?"
+    if elsewhere := next((".".join(keys) for keys in _known("Recipe") if keys[-1] == key), None):
+        return f"here: {elsewhere}"
+    return f"one of: {', '.join(siblings)}" if siblings else "remove it"
+
+
+def _fits(pattern: Keys, keys: Keys) -> bool:
+    return len(pattern) == len(keys) and all(
+        one in (other, "NAME") or (one == "0" and other.isdigit()) for one, other in zip(pattern, keys, strict=True)
+    )
+
+
+@cache
+def _known(title: str) -> tuple[Keys, ...]:
+    """Return the path of every key below the class `title`; NAME stands for a name that the recipe gives, 0 for any number."""
+    schema = Recipe.model_json_schema()
+    return tuple(dict.fromkeys(_walk(schema if title == schema["title"] else schema["$defs"].get(title, {}), schema["$defs"], ())))
+
+
+def _walk(node: Any, classes: Any, keys: Keys) -> Iterator[Keys]:
+    if "$ref" in node:
+        node = classes[node["$ref"].rpartition("/")[2]]
+    for option in node.get("anyOf", ()):
+        yield from _walk(option, classes, keys)
+    named = [("NAME", child) for child in node.get("patternProperties", {}).values()]
+    if isinstance(node.get("additionalProperties"), dict):
+        named.append(("NAME", node["additionalProperties"]))
+    if isinstance(node.get("items"), dict):
+        named.append(("0", node["items"]))
+    for name, child in [*node.get("properties", {}).items(), *named]:
+        yield (*keys, name)
+        yield from _walk(child, classes, (*keys, name))

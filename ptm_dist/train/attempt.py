@@ -1,0 +1,108 @@
+"""One attempt of a run: put the parts together, resume, train to the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from typing import Final
+
+import torch
+
+from ptm_dist.data.loader import Loader, Reading, require_rows
+from ptm_dist.events import EventLog
+from ptm_dist.metrics import Exporter
+from ptm_dist.recipe import Recipe
+from ptm_dist.run import DataFolders, RunFolder
+from ptm_dist.schedule import Schedule, StagePlan, TaskPlan
+from ptm_dist.train.commit import CheckpointStore
+from ptm_dist.train.context import WorkerContext
+from ptm_dist.train.engine import Engine
+from ptm_dist.train.loop import Reporter, Trainer
+from ptm_dist.train.module import PretrainingModel
+
+LOCK_WAIT_SECONDS: Final = 60.0
+"""How long a new attempt waits for a killed one to disappear."""
+
+
+def schedule_of(recipe: Recipe, data: DataFolders) -> Schedule:
+    """Return the steps of a recipe over its prepared data."""
+    means = {}
+    for task in recipe.tasks:
+        dataset = data.open(task, "train")
+        require_rows(dataset, "training")
+        means[task] = dataset.tokens / dataset.rows
+    return Schedule(
+        tuple(
+            StagePlan(
+                stage.name,
+                tuple(TaskPlan(task, steps, recipe.batch.rows_of(means[task]), f"{task}.train") for task, steps in stage.steps.items()),
+            )
+            for stage in recipe.stages
+        )
+    )
+
+
+def reading_of(recipe: Recipe, data: DataFolders, rank: int, world: int) -> Reading:
+    """Return how a rank reads."""
+    return Reading(
+        directories={f"{task}.{split}": data.datasets[task][split] for task in recipe.tasks for split in ("train", "validation")},
+        objectives={name: task.objectives for name, task in recipe.tasks.items()},
+        vocabulary=data.vocabulary,
+        seed=recipe.seed,
+        lanes=recipe.batch.lanes,
+        micro=recipe.batch.micro,
+        rank=rank,
+        world=world,
+    )
+
+
+def build(recipe: Recipe, run: RunFolder, context: WorkerContext, report: Reporter) -> Trainer:
+    """Put model, engine, loader and store together."""
+    data = run.data()
+    torch.set_num_threads(recipe.engine.threads)
+    torch.manual_seed(recipe.seed)
+    engine = Engine(PretrainingModel(recipe, data.vocabulary), recipe, context)
+    schedule = schedule_of(recipe, data)
+    loader = Loader(
+        reading_of(recipe, data, context.rank, context.world), schedule, recipe.data.loader_processes, recipe.data.prefetch_steps
+    )
+    store = CheckpointStore(run.checkpoints, context, recipe.checkpoint.keep_last)
+    held_out = {task: data.open(task, "validation") for task in recipe.tasks}
+    return Trainer(recipe, run, context, schedule, loader, engine, store, report, held_out)
+
+
+def attempt(run: RunFolder, context: WorkerContext) -> None:
+    """Train a run from where it stands to its end: the body of every worker.
+
+    Raises:
+        PtmError: what stopped it, by cause.
+
+    """
+    recipe = run.recipe()
+    with ExitStack() as resources:
+        report, address = Reporter(), ""
+        if context.rank == 0:
+            resources.enter_context(run.owned("writer", LOCK_WAIT_SECONDS))
+            report = Reporter(EventLog(run.events_path, context.attempt), Exporter(recipe.name, context.attempt))
+            address = report.exporter.serve(recipe.metrics.host, recipe.metrics.port) if report.exporter else ""
+        pids = context.gather(os.getpid())  # Nobody goes on before rank 0 is the only writer.
+        trainer = build(recipe, run, context, report)
+        resources.callback(trainer.engine.close)
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            _on_signal(number, trainer.stop_signals.append)
+        start, total = trainer.resume(), trainer.schedule.total_steps
+        examples = sum(data.open(task, "train").rows for data in [run.data()] for task in recipe.tasks)
+        report("attempt_started", step=start, total_steps=total, world=context.world, metrics=address, examples=examples, pids=pids)
+        if run.trial_path.exists():
+            trainer.try_out(int(run.trial_path.read_text()))
+            return
+        trainer.train(start, total)
+        report("attempt_finished", step=total)
+
+
+def _on_signal(number: int, action: Callable[[int], None]) -> None:
+    # Ray runs the training function in a thread, where Python allows no handlers; the STOP file works there too.
+    with suppress(ValueError):
+        signal.signal(number, lambda received, _: action(received))

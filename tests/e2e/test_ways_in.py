@@ -1,0 +1,74 @@
+"""The other ways to train: a trial, torchrun, a cluster's Python without Ray, and golden losses that guard refactors."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ptm_dist.events import read_events
+from ptm_dist.report import fill_masks, load_run
+from ptm_dist.train.launch import launch
+from tests.tiny import STEPS, ledger, ptm
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "losses.json"
+
+
+def test_golden_losses(make_run):
+    """Losses of the committed text, recorded once; a change of the arithmetic must explain itself by changing the file."""
+    run, _ = make_run(engine={"workers": 1, "zero_stage": 0})
+    launch(run, run.next_attempt(), 1)
+    found = [loss for _, loss in ledger(run.path)]
+    assert found == pytest.approx(json.loads(GOLDEN.read_text()), rel=1e-3)
+
+
+def test_trial_says_what_a_run_needs_and_leaves_nothing(make_run, tmp_path):
+    _, recipe = make_run()
+    before = sorted(tmp_path.iterdir())
+    result = ptm("train", recipe, "--trial", "--launcher", "local", "--cache", tmp_path / "cache", TMPDIR=str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    for word in ("parameters", "step", "peak memory", "checkpoint", "restore", "the whole run", "held-out loss now"):
+        assert word in result.stdout
+    assert sorted(path for path in tmp_path.iterdir() if path.name != "cache") == before
+
+
+def test_torchrun_gives_the_same_losses(make_run):
+    run, _ = make_run()
+    torchrun = Path(sys.executable).with_name("torchrun")
+    words = [str(torchrun), "--nproc-per-node", "2", "--master-port", "0", "-m", "ptm_dist.train", str(run.path)]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    other, _ = make_run("other")
+    launch(other, other.next_attempt(), 2)
+    assert ledger(run.path) == ledger(other.path)
+
+
+def test_training_imports_without_ray_typer_and_rich():
+    blocked = "import sys\nfor name in ('ray', 'typer', 'rich'): sys.modules[name] = None\nimport ptm_dist.train.worker"
+    subprocess.run([sys.executable, "-c", blocked], check=True, timeout=60)
+
+
+def test_a_run_can_be_read_from_python(make_run):
+    run, _ = make_run(engine={"workers": 1})
+    launch(run, run.next_attempt(), 1)
+    found = load_run(run.path)
+    steps = found.steps()
+    assert list(steps.index) == list(range(STEPS))
+    assert (steps["tokens"] > 0).all()
+    measured = found.evaluations()
+    assert list(measured["step"]) == [20, STEPS]
+    assert (measured["unigram_entropy"] > 0).all()
+    assert sum(p.numel() for p in found.model().parameters()) > 0
+    for filled in fill_masks(found):
+        assert len(filled.guesses) == 3
+        assert 0 < filled.guesses[0][1] <= 1
+
+
+def test_every_rank_has_a_log_and_the_log_names_the_metrics(make_run):
+    run, _ = make_run()
+    launch(run, run.next_attempt(), 2)
+    assert sorted(path.name for path in run.logs(1).iterdir()) == ["rank-0.log", "rank-1.log"]
+    started = next(read_events(run.events_path, "attempt_started"))
+    assert started["metrics"].startswith("http://127.0.0.1:")
+    assert started["world"] == 2

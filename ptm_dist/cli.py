@@ -313,8 +313,11 @@ def main() -> None:
     debug = "--debug" in sys.argv
     words = spread_text([word for word in sys.argv[1:] if word != "--debug"])
     try:
-        app(args=words, prog_name="ptm", standalone_mode=False)
-    except KeyboardInterrupt:
+        sys.exit(app(args=words, prog_name="ptm", standalone_mode=False) or 0)
+    except typer.TyperException as error:
+        error.show()
+        sys.exit(ConfigError.exit_code if words else 0)
+    except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("exit 11: stopped; what was finished is kept, and the same command goes on from there\n")
         sys.exit(11)
     except PtmError as error:
@@ -322,3 +325,8 @@ def main() -> None:
             traceback.print_exc()
         sys.stderr.write(f"error: {error}\nexit {error.exit_code}: {EXIT_CODES[error.exit_code]}\n")
         sys.exit(error.exit_code)
+    except Exception as error:
+        if debug:
+            raise
+        sys.stderr.write(f"error: {type(error).__name__}: {error} (--debug shows where)\nexit 70: {EXIT_CODES[70]}\n")
+        sys.exit(70)

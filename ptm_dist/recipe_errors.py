@@ -63,12 +63,20 @@ _WANTED: Final = {
     "dict_type": "a mapping",
     "model_type": "a mapping",
 }
-_KINDS: Final = {str: "text", bool: "a truth value", int: "a number", float: "a decimal number", list: "a list", dict: "a mapping"}
+_KINDS: Final = {
+    str: "text",
+    bool: "a truth value",
+    int: "a number",
+    float: "a decimal number",
+    list: "a list",
+    dict: "a mapping",
+}
 
 
-def explain(error: ValidationError, origins: Origins) -> str:
-    """Return one line a problem; the errors of plug-ins lie inside the error of the recipe."""
-    return "\n".join(dict.fromkeys(_lines(error, (), origins)))
+def explain(error: ValidationError, data: Any, origins: Origins) -> str:
+    """Return one line a problem of `data`."""
+    items = error.errors(include_url=False)
+    return "\n".join(dict.fromkeys(_line(item, data, origins) for item in items if not _follows(item, items)))
 
 
 def kind_of(value: Any) -> str:
@@ -76,45 +84,35 @@ def kind_of(value: Any) -> str:
     return _KINDS.get(type(value), "no value")
 
 
-def _lines(error: ValidationError, above: Keys, origins: Origins) -> Iterator[str]:
-    items = error.errors(include_url=False)
-    for item in items:
-        inside = tuple(str(key) for key in item["loc"] if key != "[key]")
-        inner = item.get("ctx", {}).get("error")
-        if isinstance(inner, ValidationError):
-            yield from _lines(inner, above + inside, origins)
-        elif not _follows(item, items):
-            yield _line(item, error.title, inside, above, origins)
-
-
 def _follows(item: Any, items: Sequence[Any]) -> bool:
     """Is this a list that is too short only because what it holds is wrong?"""
     return item["type"] == "too_short" and any(other["loc"][: len(item["loc"])] == item["loc"] != other["loc"] for other in items)
 
 
-def _line(item: Any, title: str, inside: Keys, above: Keys, origins: Origins) -> str:
-    keys = above + inside
+def _line(item: Any, data: Any, origins: Origins) -> str:
+    keys = tuple(str(key) for key in item["loc"] if key != "[key]")
     if item["type"] in ("plugin_kind", "plugin_import", "plugin_class"):
         keys = (*keys, "kind")
-    problem = _problem(item, title, inside, _shown(item["input"], origins.get(keys)))
+    problem = _problem(item, keys, data, _shown(item["input"], origins.get(keys)))
     # A check across sections belongs to none of them, so its message begins with the path that it means.
     meant = keys or tuple(re.split(r"[:\s]", problem)[0].split("."))
     place = _place(meant[:-1] if item["type"] == "missing" else meant, origins)
     return (f"{'.'.join(keys)}: " if keys else "") + problem + (f" ({place})" if place else "")
 
 
-def _problem(item: Any, title: str, inside: Keys, shown: str) -> str:
+def _problem(item: Any, keys: Keys, data: Any, shown: str) -> str:
     kind, value = item["type"], item["input"]
     if kind == "extra_forbidden":
-        return f"unknown key; {_instead_of(title, inside)}"
+        return f"unknown key; {_instead_of(keys, data)}"
     if kind == "missing":
         return "missing; add it"
     if kind in _WANTED:
-        return f"{shown} is {kind_of(value)}; write {_rewritten(kind, value, shown, inside[-1]) or _WANTED[kind]}"
+        return f"{shown} is {kind_of(value)}; write {_rewritten(kind, value, shown, ''.join(keys[-1:])) or _WANTED[kind]}"
     if kind == "literal_error":
         return f"{shown} is none of the choices; write {item['ctx']['expected']}"
     message = item["msg"].removeprefix("Value error, ").replace(" after validation", "")
-    return re.sub(r"^(Input|String|Tuple|List|Dictionary) should", f"{shown} should", message)
+    subject, should, rest = message.partition(" should ")
+    return f"{shown}{should}{rest}" if subject in ("Input", "String", "Tuple", "List", "Dictionary") else message
 
 
 def _shown(value: Any, origin: Origin | None) -> str:
@@ -153,41 +151,57 @@ def _number(value: str | float, *, whole: bool) -> str | None:
     return str(int(number)) if number.is_integer() else None if whole else repr(number)
 
 
-def _instead_of(title: str, inside: Keys) -> str:
-    key = inside[-1]
+def _instead_of(keys: Keys, data: Any) -> str:
+    key = keys[-1]
     if key in FOREIGN_NAMES:
         return f"here: {FOREIGN_NAMES[key]}"
-    siblings = [keys[-1] for keys in _known(title) if _fits(keys[:-1], inside[:-1])]
+    siblings = _fields(keys[:-1], data)
     if near := difflib.get_close_matches(key, siblings, n=1):
         return f"did you mean {near[0]}?"
-    if elsewhere := next((".".join(keys) for keys in _known("Recipe") if keys[-1] == key), None):
+    if elsewhere := next((".".join(path) for path in known_keys() if path[-1] == key), None):
         return f"here: {elsewhere}"
     return f"one of: {', '.join(siblings)}" if siblings else "remove it"
 
 
-def _fits(pattern: Keys, keys: Keys) -> bool:
-    return len(pattern) == len(keys) and all(
-        one in (other, "NAME") or (one == "0" and other.isdigit()) for one, other in zip(pattern, keys, strict=True)
-    )
+@cache
+def _schema() -> dict[str, Any]:
+    return Recipe.model_json_schema()
+
+
+def _fields(keys: Keys, data: Any) -> list[str]:
+    """Return which keys may stand at a path, given the kinds that the data names on the way; none for a class from outside."""
+    node = _schema()
+    for key in keys:
+        node = _class(node, data)
+        node = node.get("properties", {}).get(key) or next((child for _, child in _unnamed(node)), {})
+        data = data[int(key)] if isinstance(data, list) else data[key]
+    return list(_class(node, data).get("properties", {}))
+
+
+def _class(node: Any, value: Any) -> dict[str, Any]:
+    kind = value.get("kind") if isinstance(value, dict) else None
+    options = [_referred(option) for option in node.get("anyOf", [node])]
+    return next((option for option in options if option.get("properties", {}).get("kind", {}).get("const", kind) == kind), {})
+
+
+def _referred(node: Any) -> dict[str, Any]:
+    return _schema()["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+
+
+def _unnamed(node: Any) -> list[tuple[str, Any]]:
+    """Return what lies under names that the recipe gives (NAME) or under numbers (0)."""
+    children = [("NAME", child) for child in (*node.get("patternProperties", {}).values(), node.get("additionalProperties"))]
+    return [(name, child) for name, child in [*children, ("0", node.get("items"))] if isinstance(child, dict)]
 
 
 @cache
-def _known(title: str) -> tuple[Keys, ...]:
-    """Return the path of every key below the class `title`; NAME stands for a name that the recipe gives, 0 for any number."""
-    schema = Recipe.model_json_schema()
-    return tuple(dict.fromkeys(_walk(schema if title == schema["title"] else schema["$defs"].get(title, {}), schema["$defs"], ())))
+def known_keys() -> tuple[Keys, ...]:
+    """Return the path of every key of a recipe; NAME stands for a name that the recipe gives, 0 for any number."""
+    return tuple(dict.fromkeys(_walk(_schema(), ())))
 
 
-def _walk(node: Any, classes: Any, keys: Keys) -> Iterator[Keys]:
-    if "$ref" in node:
-        node = classes[node["$ref"].rpartition("/")[2]]
-    for option in node.get("anyOf", ()):
-        yield from _walk(option, classes, keys)
-    named = [("NAME", child) for child in node.get("patternProperties", {}).values()]
-    if isinstance(node.get("additionalProperties"), dict):
-        named.append(("NAME", node["additionalProperties"]))
-    if isinstance(node.get("items"), dict):
-        named.append(("0", node["items"]))
-    for name, child in [*node.get("properties", {}).items(), *named]:
-        yield (*keys, name)
-        yield from _walk(child, classes, (*keys, name))
+def _walk(node: Any, keys: Keys) -> Iterator[Keys]:
+    for option in map(_referred, node.get("anyOf", [node])):
+        for name, child in [*option.get("properties", {}).items(), *_unnamed(option)]:
+            yield (*keys, name)
+            yield from _walk(child, (*keys, name))

@@ -117,7 +117,7 @@ def _validated(data: Any, origins: Origins) -> Recipe:
         # The JSON mode of pydantic is strict about types, yet takes a list for a tuple and 1 for 1.0.
         return Recipe.model_validate_json(json.dumps(data, allow_nan=False))
     except ValidationError as error:
-        raise ConfigError(explain(error, origins)) from error
+        raise ConfigError(explain(error, data, origins)) from error
     except ValueError as error:
         raise ConfigError(f"a number is not finite ({origins[()].place if () in origins else 'JSON'})") from error
 
@@ -176,21 +176,23 @@ def _override(data: dict[str, Any], override: str, origins: Origins) -> dict[str
         raise ConfigError(f"{override}: write dotted.key=value, for example optimizer.learning_rate=1e-4 ({COMMAND_LINE})")
     # A run is often named by a date or a number, and its name is text whatever it looks like.
     value, own = (text, {(): Origin(COMMAND_LINE)}) if parts == ["name"] else parse(text, "")
-    keys = _resolved(data, parts)
+    keys = _resolved(data, parts, origins)
     origins[keys] = Origin(COMMAND_LINE)
     origins.update({keys + inside: origin for inside, origin in own.items()})
     return _set(data, keys, value)
 
 
-def _resolved(data: Any, parts: Sequence[str]) -> Keys:
-    """Return the path with the numbers of lists checked and counted from the front."""
+def _resolved(data: Any, parts: Sequence[str], origins: Origins) -> Keys:
+    """Return the path with the numbers of lists checked and counted from the front; note which mappings are new."""
     keys: Keys = ()
     for part in parts:
         if isinstance(data, list):
             number = _number(part, len(data), keys)
             keys, data = (*keys, str(number)), data[number]
-        else:
-            keys, data = (*keys, part), data.get(part) if isinstance(data, dict) else None
+            continue
+        if not isinstance(data, dict):
+            origins[keys], data = Origin(COMMAND_LINE), {}
+        keys, data = (*keys, part), data.get(part)
     return keys
 
 

@@ -48,7 +48,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            _refuse("anchors and aliases (& and *) are not allowed; quote text that begins with & or *", event.start_mark)
+            _refuse(_NO_ALIASES, event.start_mark)
         if getattr(event, "tag", None):
             _refuse(f"the tag {event.tag} is not allowed; quote text that begins with '!'", event.start_mark)
         self.depth += 1
@@ -67,7 +67,21 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_str(self, data: str) -> ScalarNode:
+        # Left alone, PyYAML writes U+0085 and U+2028 as line breaks and reads them back as spaces.
+        return self.represent_scalar("tag:yaml.org,2002:str", data, None if data.isprintable() else '"')
 
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+_NO_ALIASES: Final = "anchors and aliases (& and *) are not allowed; quote text that begins with & or *"
+_ADVICE: Final = {
+    r"'\\t'": "a tab stands where YAML wants spaces",
+    "scanning an (alias|anchor)": _NO_ALIASES,
+    "cannot start any token": "text that begins with @, ` or % must be quoted",
+    "mapping values are not allowed": "a second ': ' in a line; quote text that contains one",
+}
+"""What to say instead of what PyYAML says."""
 _SCALARS: Final = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -94,9 +108,10 @@ def parse(text: str, name: str) -> tuple[Any, Origins]:
         node = loader.get_single_node()
         return (None if node is None else _built(node, (), node.start_mark, origins)), origins
     except yaml.MarkedYAMLError as error:
-        problem, mark = error.problem or str(error), error.problem_mark or error.context_mark
-        problem = "a tab stands where YAML wants spaces" if "'\\t'" in problem else problem
-        raise ConfigError(f"{_place(mark) if mark else name}: {problem}.") from error
+        said = f"{error.context}, {error.problem}" if error.context else str(error.problem)
+        advice = next((advice for pattern, advice in _ADVICE.items() if re.search(pattern, said)), said)
+        mark = error.problem_mark or error.context_mark
+        raise ConfigError(f"{_place(mark) if mark else name or COMMAND_LINE}: {advice}.") from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise ConfigError(f"{name or COMMAND_LINE}: {' '.join(str(error).split())}.") from error
 

@@ -1,0 +1,7 @@
+"""Formats: how documents become training examples, offline. Adding one is a file and a line here."""
+
+from typing import Final
+
+from ptm_dist.formats.full_sentences import FullSentences
+
+FORMATS: Final = {"full_sentences": FullSentences}

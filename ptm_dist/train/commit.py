@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import secrets
 import shutil
 import time
@@ -15,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
 from ptm_dist.errors import (
     ConfigError,
@@ -25,16 +24,14 @@ from ptm_dist.errors import (
     PtmError,
     ResumeMismatchError,
     StorageError,
-    error_of,
 )
 from ptm_dist.faults import reached
 from ptm_dist.store import fsync_directory, sha256_file, write_atomic, write_json
 from ptm_dist.train import committed as disk
 from ptm_dist.train.committed import Checkpoint, CheckpointInfo, list_checkpoints, list_quarantined, pin, verify
+from ptm_dist.train.peers import Alone, Peers, from_first, together
 
 __all__ = ["Alone", "Checkpoint", "CheckpointInfo", "CheckpointStore", "Peers", "list_checkpoints", "list_quarantined", "pin", "verify"]
-
-T = TypeVar("T")
 
 LATEST: Final = "LATEST.json"
 """Names the newest checkpoint for people and scripts; never read here."""
@@ -46,37 +43,6 @@ PATIENCE_SECONDS: Final = 10.0
 """How long a network file system gets to show a directory that another worker has made."""
 
 _LEFTOVERS = (".stage-", ".trash-", f".{LATEST}.")
-_RUST_OS_ERROR = re.compile(r"\(os error \d+\)")  # safetensors reports a full disk in an exception of its own, in these words.
-
-
-class Peers(Protocol):
-    """How the ranks of an attempt talk to each other."""
-
-    @property
-    def rank(self) -> int:
-        """This rank, from 0."""
-        ...
-
-    @property
-    def world(self) -> int:
-        """The number of ranks."""
-        ...
-
-    def gather(self, value: T) -> list[T]:
-        """Give every rank the small JSON-like values of all ranks, in rank order."""
-        ...
-
-
-@dataclass(frozen=True)
-class Alone:
-    """The only rank."""
-
-    rank: int = 0
-    world: int = 1
-
-    def gather(self, value: T) -> list[T]:
-        """Return [value]."""
-        return [value]
 
 
 @dataclass
@@ -104,8 +70,8 @@ class CheckpointStore:
     def save(self, step: int, write: Callable[[Path], list[Path]], state: dict[str, Any], pinned: str | None = None) -> Checkpoint | None:
         """Commit what `write(directory)` makes on every rank, flat files with names of their own, together with `state` (JSON).
 
-        Step, state and pin of rank 0 count. Returns None where the disk failed on any rank: nothing has changed then, and training
-        may go on. A step that is committed already is not written again.
+        Step, state and pin of rank 0 count. Returns None where the disk failed on any rank: the checkpoints
+        before it are as they were, and training may go on. A step that is committed already is not written again.
 
         Raises:
             StorageError: it failed for the third time in a row.
@@ -129,10 +95,10 @@ class CheckpointStore:
             DataUnavailableError: a file cannot be read just now.
 
         """
-        while name := self._from_first(lambda: _newest_name(self.root)):
+        while name := from_first(self.peers, lambda: _newest_name(self.root)):
             if found := self._elect(self.root / name):
                 return found
-        if broken := self._from_first(lambda: [path.name for path in list_quarantined(self.root)]):
+        if broken := from_first(self.peers, lambda: [path.name for path in list_quarantined(self.root)]):
             why = "; ".join(self.rejected) or f"set aside before: {', '.join(broken)}"
             raise NoValidCheckpointError(
                 f"{self.root}: no checkpoint is whole ({why}). Restore one, or remove .bad-* to start from step 0."
@@ -145,21 +111,21 @@ class CheckpointStore:
 
     def pin(self, step: int, name: str) -> None:
         """Keep the checkpoint of `step` under `name`, as the function `pin` does."""
-        self._from_first(lambda: pin(self.root, step, name))
+        from_first(self.peers, lambda: pin(self.root, step, name))
 
     def clean(self) -> None:
         """Remove what killed attempts left behind; call it once at the start, when this run is the only writer."""
-        self._from_first(lambda: disk.sweep(self.root, *_LEFTOVERS))
+        from_first(self.peers, lambda: disk.sweep(self.root, *_LEFTOVERS))
 
     def _save(self, step: int, write: Callable[[Path], list[Path]], state: dict[str, Any], pinned: str | None) -> Checkpoint:
-        plan = self._together(lambda: self._begin(step))[0]
+        plan = together(self.peers, lambda: self._begin(step, pinned))[0]
         if "manifest" not in plan:
-            files = self._together(lambda: _write_files(self.root / plan["staging"], plan["step"], write))
+            files = together(self.peers, lambda: _write_files(self.root / plan["staging"], plan["step"], write))
             about = {"step": step, "state": state, "parent": plan["parent"]}
-            plan |= self._from_first(lambda: {"manifest": self._commit(self.root / plan["staging"], files, about, pinned)})
+            plan |= from_first(self.peers, lambda: {"manifest": self._commit(self.root / plan["staging"], files, about, pinned)})
         return Checkpoint(self.root / disk.name_of(plan["step"]), plan["step"], plan["manifest"])
 
-    def _begin(self, step: int) -> dict[str, Any]:
+    def _begin(self, step: int, pinned: str | None) -> dict[str, Any]:
         """Decide, on rank 0, what all ranks will do."""
         reached("ckpt.begin", step)
         if self.peers.rank > 0:
@@ -167,10 +133,12 @@ class CheckpointStore:
         self.root.mkdir(parents=True, exist_ok=True)
         fsync_directory(self.root.parent)
         if there := _whole_or_aside(self.root / disk.name_of(step)):
+            if pinned:
+                pin(self.root, step, pinned)
             return {"step": step, "manifest": there}
         disk.sweep(self.root, *_LEFTOVERS)
         parent = _newest_manifest(self.root)
-        _require_space(self.root, _bytes(parent))
+        _require_space(self.root, disk.size_of(parent) if parent else 0)
         staging = self.root / f".stage-{step:012d}-{secrets.token_hex(4)}"
         staging.mkdir()
         return {"step": step, "staging": staging.name, "parent": parent and parent["digest"]}
@@ -178,11 +146,11 @@ class CheckpointStore:
     def _commit(self, staging: Path, files: list[dict[str, Any]], about: dict[str, Any], pinned: str | None) -> dict[str, Any]:
         step = about["step"]
         reached("ckpt.before_manifest", step)
-        together = {name: entry for each in files for name, entry in each.items()}
-        if len(together) != sum(map(len, files)) or together.keys() != {path.name for path in staging.iterdir()}:
+        all_files = {name: entry for each in files for name, entry in each.items()}
+        if len(all_files) != sum(map(len, files)) or all_files.keys() != {path.name for path in staging.iterdir()}:
             raise InternalError(f"{staging}: the files there are not those that the ranks named, or two ranks share a name.")
         token = staging.name.rpartition("-")[2]
-        manifest = disk.seal({"schema": disk.SCHEMA, "world": self.peers.world, "files": together, "token": token} | about)
+        manifest = disk.seal({"schema": disk.SCHEMA, "world": self.peers.world, "files": all_files, "token": token} | about)
         write_atomic(staging / disk.MANIFEST, disk.render(manifest))
         reached("ckpt.after_manifest", step)
         if pinned:
@@ -208,7 +176,7 @@ class CheckpointStore:
         disk.sweep(self.root, ".trash-")
 
     def _give_up(self, error: StorageError) -> None:
-        self._from_first(lambda: disk.sweep(self.root, ".stage-"))
+        from_first(self.peers, lambda: disk.sweep(self.root, ".stage-"))
         self._failures += 1
         self.failure = str(error)
         if self._failures >= MOST_FAILURES:
@@ -219,11 +187,11 @@ class CheckpointStore:
 
     def _elect(self, path: Path) -> Checkpoint | None:
         """Return the checkpoint at `path` where all ranks vote for it; set it aside where one finds damage."""
-        votes = self._together(lambda: self._vote(path))
+        votes = together(self.peers, lambda: self._vote(path))
         damage = [vote["damage"] for vote in votes if vote["damage"]]
         if damage:
             self.rejected.append(damage[0])
-            self._from_first(lambda: disk.set_aside(path))
+            from_first(self.peers, lambda: disk.set_aside(path))
             return None
         if len({vote["digest"] for vote in votes}) > 1:
             raise ResumeMismatchError(f"{path}: the workers see different checkpoints. --run must be on storage that they all share.")
@@ -237,36 +205,6 @@ class CheckpointStore:
             return {"digest": disk.inspect(path, self.peers.rank, self.peers.world)["digest"], "damage": None}
         except DataIntegrityError as error:
             return {"digest": None, "damage": str(error)}
-
-    def _from_first(self, work: Callable[[], T]) -> T:
-        """Do `work` on rank 0 and return its result on all."""
-        results: list[Any] = self._together(lambda: work() if self.peers.rank == 0 else None)
-        return results[0]
-
-    def _together(self, work: Callable[[], T]) -> list[T]:
-        """Do `work` on every rank and return all results; if it fails anywhere, all ranks raise the error of the same cause."""
-        result, error = None, None
-        try:
-            result = work()
-        except Exception as caught:
-            error = caught
-        answers: list[Any] = self.peers.gather([result, _cause(error)])
-        causes = {rank: cause for rank, (_, cause) in enumerate(answers) if cause}
-        if not causes:
-            return [result for result, _ in answers]
-        # A full disk can be outlived, so anything else counts more.
-        code = next((code for code, _ in causes.values() if code != StorageError.exit_code), StorageError.exit_code)
-        raise error_of(code, "; ".join(f"worker {rank}: {text}" for rank, (_, text) in causes.items())) from error
-
-
-def _cause(error: Exception | None) -> tuple[int, str] | None:
-    """Return exit code and text of an error: what ranks tell each other of it."""
-    if error is None:
-        return None
-    if isinstance(error, PtmError):
-        return error.exit_code, str(error)
-    full = isinstance(error, OSError) or _RUST_OS_ERROR.search(str(error))
-    return (StorageError if full else InternalError).exit_code, f"{type(error).__name__}: {error}"
 
 
 def _write_files(staging: Path, step: int, write: Callable[[Path], list[Path]]) -> dict[str, dict[str, Any]]:

@@ -8,12 +8,19 @@ them keeps one for ever.
 from __future__ import annotations
 
 import errno
+import itertools
+import json
+import os
 import re
+import shutil
+import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ptm_dist.errors import ConfigError
+from ptm_dist.errors import ConfigError, DataIntegrityError, DataUnavailableError, PtmError, ResumeMismatchError
+from ptm_dist.store import digest, explain_disk_errors, fsync_directory, sha256_file
 
 SCHEMA: Final = 1
 MANIFEST: Final = "MANIFEST.json"
@@ -50,11 +57,12 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """One line of `ptm checkpoint ls`; nothing was hashed. `bytes` and `world` are None where the manifest is unreadable."""
+    """One line of `ptm checkpoint ls`; nothing was hashed. `world` is None where the manifest is unreadable."""
 
     path: Path
     step: int
-    bytes: int | None
+    bytes: int
+    """What its files occupy now."""
     world: int | None
     age_seconds: float
     pins: tuple[str, ...]
@@ -131,15 +139,8 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
 
     """
     path = checkpoint / MANIFEST
-    data = _try_read(path)
-    try:
-        manifest = json.loads(data)
-        body = {key: value for key, value in manifest.items() if key != "digest"}
-        # Comparing the bytes as well leaves nothing that may change unseen, not even white space.
-        sound = manifest["digest"] == digest(body) and data == render(manifest)
-    except (ValueError, KeyError, AttributeError, RecursionError):
-        sound = False
-    if not sound:
+    manifest = _unseal(_try_read(path))
+    if manifest is None:
         raise DataIntegrityError(f"{path}: is not what was written.")
     if manifest["schema"] != SCHEMA:
         raise ResumeMismatchError(f"{path}: schema {manifest['schema']}, this ptm_dist reads {SCHEMA}. Use the version that wrote it.")
@@ -154,36 +155,33 @@ def inspect(path: Path, rank: int = 0, world: int = 1) -> dict[str, Any]:
     Raises: as `verify`.
 
     """
-    manifest = read_manifest(path)
-    files: dict[str, dict[str, Any]] = manifest["files"]
-    try:
-        _check_set(path, files)
-        for name, entry in files.items():
-            _check_size(path / name, entry["bytes"])
-        for name in sorted(files)[rank::world]:
-            if sha256_file(path / name) != files[name]["sha256"]:
-                raise DataIntegrityError(f"{path / name}: the SHA-256 is not that of the manifest.")
-    except OSError as error:
-        raise _by_errno(path, error) from error
+    manifest = _read_form(path)
+    files = manifest["files"]
+    for name in sorted(files)[rank::world]:
+        try:
+            right = sha256_file(path / name) == files[name]["sha256"]
+        except OSError as error:
+            raise _by_errno(path / name, error) from error
+        if not right:
+            raise DataIntegrityError(f"{path / name}: the SHA-256 is not that of the manifest.")
     return manifest
 
 
 def looks_whole(path: Path) -> bool:
     """Return whether manifest, set of files and sizes are right; nothing is hashed."""
     try:
-        inspect(path, rank=1, world=sys.maxsize)
+        _read_form(path)
     except PtmError:
         return False
     return True
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a damaged checkpoint so that it is never chosen again, and return where it is."""
+def set_aside(path: Path) -> None:
+    """Rename a damaged checkpoint so that it is never chosen again."""
     step = path.name.removeprefix("step-")
     free = next(name for n in itertools.count() if not os.path.lexists(name := path.with_name(f".bad-{step}-{n}")))
     os.rename(path, free)
     fsync_directory(path.parent)
-    return free
 
 
 def pins_of(root: Path, step: int) -> tuple[str, ...]:
@@ -232,12 +230,22 @@ def _pin_path(root: Path, name: str, step: int) -> Path:
 
 
 def _info(root: Path, step: int, path: Path) -> CheckpointInfo:
-    age = max(0.0, time.time() - path.stat().st_mtime)
     try:
-        manifest = read_manifest(path)
+        world = read_manifest(path)["world"]
     except PtmError:
-        return CheckpointInfo(path, step, None, None, age, pins_of(root, step))
-    return CheckpointInfo(path, step, size_of(manifest), manifest["world"], age, pins_of(root, step))
+        world = None
+    size = sum(file.lstat().st_size for file in path.glob("*"))
+    return CheckpointInfo(path, step, size, world, max(0.0, time.time() - path.stat().st_mtime), pins_of(root, step))
+
+
+def _unseal(data: bytes) -> dict[str, Any] | None:
+    try:
+        manifest = json.loads(data)
+        body = {key: value for key, value in manifest.items() if key != "digest"}
+        # Comparing the bytes as well leaves nothing that may change unseen, not even white space.
+        return manifest if manifest["digest"] == digest(body) and data == render(manifest) else None
+    except (ValueError, KeyError, AttributeError, RecursionError):
+        return None
 
 
 def _try_read(path: Path) -> bytes:
@@ -245,6 +253,18 @@ def _try_read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise _by_errno(path, error) from error
+
+
+def _read_form(path: Path) -> dict[str, Any]:
+    """Return the manifest after checking all that needs no hashing."""
+    manifest = read_manifest(path)
+    try:
+        _check_set(path, manifest["files"])
+        for name, entry in manifest["files"].items():
+            _check_size(path / name, entry["bytes"])
+    except OSError as error:
+        raise _by_errno(path, error) from error
+    return manifest
 
 
 def _check_set(path: Path, files: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Batches: the same rows with the same masks for any world size and any number of loader processes; each row once an epoch."""
 
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from ptm_dist.data.dataset import Dataset
 from ptm_dist.data.loader import Loader, Reader, Reading
 from ptm_dist.data.vocabulary import Vocabulary
+from ptm_dist.errors import DataIntegrityError
 from ptm_dist.objectives.masked_lm import MaskedLM
 from ptm_dist.schedule import Schedule, StagePlan, TaskPlan
 from tests.unit.data.rows import write_rows
@@ -113,15 +115,10 @@ def test_held_out_rows_are_masked_the_same_every_time_and_shared_out(directory):
 
 
 def test_a_damaged_chunk_is_refused(directory, tmp_path):
-    import shutil
-
-    from ptm_dist.errors import DataIntegrityError
-
     copy = shutil.copytree(directory, tmp_path / "copy")
-    shard = next(copy.glob("*.tar"))
-    data = bytearray(shard.read_bytes())
     for entry in Dataset.open(copy).chunks:
+        data = bytearray((copy / entry.shard).read_bytes())
         data[entry.offset + 700] ^= 4
-    shard.write_bytes(data)
-    with pytest.raises(DataIntegrityError, match=rf"{shard.name}.*damaged"):
+        (copy / entry.shard).write_bytes(data)
+    with pytest.raises(DataIntegrityError, match=r"\.tar: the chunk at byte .* is damaged"):
         Reader(reading(copy)).held_out("t", "t.train", 10)

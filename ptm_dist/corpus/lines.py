@@ -1,0 +1,118 @@
+"""The bytes of a text file or of JSON lines to documents, strictly: what is not UTF-8 or not JSON is an error that says where."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import IO, Any
+
+import fsspec
+import zstandard
+
+from ptm_dist.data.document import Document
+from ptm_dist.errors import DataIntegrityError, DataUnavailableError
+from ptm_dist.store import open_url
+
+
+def text_document(name: str, url: str) -> Document:
+    """Return the one document of a text file.
+
+    Raises:
+        DataUnavailableError: the file is gone or is not UTF-8.
+
+    """
+    with open_stream(url) as file:
+        return Document(name, _decoded(file.read(), url, 0).removeprefix("\ufeff"))
+
+
+def json_documents(name: str, url: str) -> Iterator[Document]:
+    """Yield the document of each line {"text": ..., "id": ...}; without an id it is the file's name and the line number.
+
+    Raises:
+        DataUnavailableError: the file is gone or is not UTF-8.
+        DataIntegrityError: a line is not a JSON object with a text.
+
+    """
+    offset = 0
+    with open_stream(url) as file:
+        for number, line in enumerate(file, 1):
+            text = _decoded(line, url, offset).removeprefix("\ufeff")
+            offset += len(line)
+            if text.strip():
+                yield _document(text, f"{name}:{number}", f"{url}, line {number}")
+
+
+def _document(line: str, default_id: str, where: str) -> Document:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataIntegrityError(f'{where}: not JSON ({error}). Each line must be an object such as {{"text": "..."}}.') from error
+    if not isinstance(record, dict) or not isinstance(record.get("text"), str):
+        raise DataIntegrityError(f'{where}: no field "text" that holds a string. Each line must be an object such as {{"text": "..."}}.')
+    given: Any = record.get("id", default_id)
+    if isinstance(given, bool) or not isinstance(given, str | int):
+        raise DataIntegrityError(f'{where}: the field "id" is {given!r}; make it a string or a whole number, or leave it out.')
+    return Document(str(given), record["text"])
+
+
+def _decoded(data: bytes, url: str, offset: int) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataUnavailableError(
+            f"{url}: not UTF-8 at byte {offset + error.start:,} (0x{data[error.start]:02x}). "
+            "Convert it, for instance: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+        ) from error
+
+
+def open_raw(url: str) -> Any:
+    """Open a file as it lies there, not decompressed.
+
+    Raises:
+        DataUnavailableError: it does not exist or may not be read.
+
+    """
+    system, path = fsspec.core.url_to_fs(url)
+    try:
+        return system.open(path, "rb")
+    except OSError as error:
+        raise DataUnavailableError(f"{url}: {error.strerror or error}. Check the path and its permissions.") from error
+
+
+def open_stream(url: str) -> IO[bytes]:
+    """Open a file for reading, decompressed. A .zst may have many frames, and one that was cut short is an error."""
+    return io.BufferedReader(_Pieces(_frames(open_raw(url)))) if url.endswith(".zst") else open_url(url)
+
+
+def _frames(file: Any) -> Iterator[bytes]:
+    with file:
+        decompressor = zstandard.ZstdDecompressor().decompressobj()
+        inside = False
+        while data := file.read(1 << 20):
+            while data:
+                yield decompressor.decompress(data)
+                data, inside = decompressor.unused_data, not decompressor.eof
+                if not inside:
+                    decompressor = zstandard.ZstdDecompressor().decompressobj()
+        if inside:
+            raise EOFError("the last frame has no end")
+
+
+class _Pieces(io.RawIOBase):
+    """A file made of pieces of bytes."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest and (piece := next(self._pieces, None)) is not None:
+            self._rest = piece
+        taken = self._rest[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self._rest = self._rest[len(taken) :]
+        return len(taken)

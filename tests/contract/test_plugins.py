@@ -1,0 +1,327 @@
+"""What every plug-in promises. The tests run over the tables, so a new line in a table is tested without a new line here."""
+
+from typing import Literal, get_args, get_origin
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ptm_dist.corpus import SOURCES, TOKENIZERS
+from ptm_dist.corpus.tokenizer import load_tokenizer
+from ptm_dist.data.batch import HeadSpec, Row, Targets, collate
+from ptm_dist.data.document import TokenizedDocument
+from ptm_dist.data.example import pack, row, row_starts
+from ptm_dist.data.vocabulary import Vocabulary
+from ptm_dist.errors import ConfigError
+from ptm_dist.formats import FORMATS
+from ptm_dist.models import FAMILIES
+from ptm_dist.objectives import OBJECTIVES
+from ptm_dist.recipe import OPTIMIZERS
+from ptm_dist.recipe_io import dump_recipe, load_recipe, recipe_from_json, recipe_to_json
+from ptm_dist.rng import Draws
+from ptm_dist.schedule import RATES
+from tests.tiny import tiny_recipe
+
+TABLES = {
+    "sources.own": SOURCES,
+    "tokenizer": TOKENIZERS,
+    "tasks.mlm.format": FORMATS,
+    "tasks.mlm.objectives.0": OBJECTIVES,
+    "model": FAMILIES,
+    "optimizer.schedule": RATES,
+    "optimizer": OPTIMIZERS,
+}
+"""Every place of a recipe that holds a plug-in, and what may stand there."""
+PLUGINS = [pytest.param(place, kind, found, id=f"{place}-{kind}") for place, table in TABLES.items() for kind, found in table.items()]
+
+VOCABULARY = Vocabulary(size=100, begin=0, pad=1, end=2, unknown=3, mask=99)
+LENGTH = 32
+SMALL = {"layers": 2, "hidden": 16, "heads": 2, "intermediate": 32, "positions": LENGTH, "length": LENGTH, "vocab_size": 300}
+REQUIRED = {"integer": 8, "number": 0.5, "string": "x", "boolean": True, "array": ["x"]}
+
+
+def small(found):
+    """Return a plug-in with small dimensions, and something plain for what it requires."""
+    schema = found.model_json_schema()
+    required = {name: REQUIRED[schema["properties"][name]["type"]] for name in schema.get("required", ())}
+    return found.model_validate(required | {name: value for name, value in SMALL.items() if name in found.model_fields}, strict=False)
+
+
+def each(table):
+    return pytest.mark.parametrize("plugin", [pytest.param(small(found), id=kind) for kind, found in table.items()])
+
+
+@pytest.mark.parametrize(("place", "kind", "found"), PLUGINS)
+class TestEveryPlugin:
+    def test_it_is_strict_and_frozen_and_forbids_what_it_does_not_know(self, place, kind, found):
+        expected = {"frozen": True, "strict": True, "extra": "forbid"}
+        assert {key: found.model_config.get(key) for key in expected} == expected
+        with pytest.raises(ValidationError, match="frozen"):
+            small(found).kind = "other"
+        with pytest.raises(ValidationError, match="Extra inputs"):
+            found.model_validate({"no_such_setting": 1})
+
+    def test_its_kind_is_its_name_in_the_table(self, place, kind, found):
+        field = found.model_fields["kind"]
+        assert get_origin(field.annotation) is Literal
+        assert get_args(field.annotation) == (kind,)
+        assert field.default == kind
+
+    def test_it_and_its_methods_are_explained(self, place, kind, found):
+        public = {name: part for name, part in vars(found).items() if not name.startswith("_") and name != "model_config"}
+        explained = {name: part for name, part in public.items() if callable(part) or isinstance(part, property)}
+        assert found.__dict__.get("__doc__")
+        assert all(part.__doc__ for part in explained.values()), [name for name, part in explained.items() if not part.__doc__]
+
+    def test_it_comes_back_from_json(self, place, kind, found):
+        plugin = small(found)
+        again = found.model_validate_json(plugin.model_dump_json())
+        assert again == plugin
+        assert hash(again) == hash(plugin)
+
+    def test_it_comes_back_from_a_recipe(self, place, kind, found, tmp_path):
+        recipe = put(place, small(found).model_dump(mode="json"))
+        (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
+        again = load_recipe([tmp_path / "recipe.yaml"])
+        assert again == recipe
+        assert again.digest == recipe.digest
+        assert isinstance(at(again, place), found)
+
+    def test_its_kind_misspelt_is_put_right(self, place, kind, found):
+        with pytest.raises(ConfigError) as error:
+            put(place, {"kind": f"{kind}x"})
+        assert str(error.value) == f"{place}.kind: unknown kind '{kind}x'; did you mean '{kind}'?"
+
+
+def put(place, settings):
+    """Return the tiny recipe with other settings at a place."""
+    plain = recipe_to_json(tiny_recipe(model={"positions": 512}))
+    *parents, last = place.split(".")
+    node = plain
+    for key in parents:
+        node = node[key]
+    node[int(last) if last.isdigit() else last] = settings
+    return recipe_from_json(plain)
+
+
+def at(recipe, place):
+    node = recipe
+    for key in place.split("."):
+        node = node[int(key)] if isinstance(node, tuple) else node[key] if isinstance(node, dict) else getattr(node, key)
+    return node
+
+
+class Outside(BaseModel):
+    """A plug-in of a user."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kind: Literal[f"{__name__}:Outside"] = f"{__name__}:Outside"
+    length: int = 8
+    longest: int = 512
+    words: tuple[str, ...] = ("a", "b")
+
+
+@pytest.mark.parametrize("place", TABLES)
+class TestPluginsFromOutside:
+    def test_they_are_found_by_module_and_class(self, place, tmp_path):
+        recipe = put(place, {"kind": f"{__name__}:Outside", "words": ["c"]})
+        assert at(recipe, place) == Outside(words=("c",))
+        assert recipe.digest != put(place, {"kind": f"{__name__}:Outside"}).digest
+        (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
+        assert load_recipe([tmp_path / "recipe.yaml"]) == recipe
+
+    @pytest.mark.parametrize(
+        ("kind", "message"),
+        [
+            ("no_such_module:Class", "cannot import no_such_module:Class: No module named 'no_such_module'"),
+            (f"{__name__}:Missing", f"cannot import {__name__}:Missing: module '{__name__}' has no attribute 'Missing'"),
+            ("json:dumps", "json:dumps is not a pydantic model"),
+            (3, "unknown kind 3; one of: "),
+            ("", "unknown kind ''; one of: "),
+        ],
+    )
+    def test_what_is_none_is_refused(self, place, kind, message):
+        with pytest.raises(ConfigError) as error:
+            put(place, {"kind": kind})
+        assert str(error.value).startswith(f"{place}.kind: {message}")
+
+    def test_a_kind_must_be_given(self, place):
+        with pytest.raises(ConfigError, match="'kind' is missing; one of: "):
+            put(place, {})
+        with pytest.raises(ConfigError, match="expected a mapping with a 'kind'"):
+            put(place, "text")
+
+    def test_their_mistakes_are_shown_with_the_whole_path(self, place):
+        with pytest.raises(ConfigError) as error:
+            put(place, {"kind": f"{__name__}:Outside", "length": "8", "x": 1})
+        assert str(error.value).splitlines() == [f'{place}.length: "8" is text; write 8', f"{place}.x: unknown key; remove it"]
+
+
+HEADS = dict.fromkeys([HeadSpec("masked_lm"), HeadSpec("sequence", 3), HeadSpec("tokens", 2), *(small(found).head for found in OBJECTIVES.values())])
+
+
+def micro_batch(lengths, seed=0):
+    texts = [Draws(seed, "row", number).integers(length, 95) + 4 for number, length in enumerate(lengths)]
+    rows = [Row({"tokens": text, "segments": np.zeros(len(text))}) for text in texts]
+    batch = collate(rows, VOCABULARY.pad, len(rows))
+    return {name: torch.from_numpy(values) for name, values in batch.inputs.items()}, torch.from_numpy(batch.lengths)
+
+
+@each(FAMILIES)
+class TestFamilies:
+    def test_they_are_built_without_memory(self, plugin):
+        with torch.device("meta"):
+            backbone = plugin.backbone(VOCABULARY)
+            heads = [plugin.head(spec, backbone, VOCABULARY) for spec in HEADS]
+        assert all(parameter.is_meta for part in (backbone, *heads) for parameter in part.parameters())
+
+    @pytest.mark.parametrize("spec", HEADS, ids=str)
+    def test_heads_give_finite_logits_at_targets(self, plugin, spec):
+        backbone = plugin.backbone(VOCABULARY)
+        head = plugin.head(spec, backbone, VOCABULARY)
+        hidden = backbone(*micro_batch([5, 9, 16]))
+        logits = head(hidden, torch.tensor([0, 17, 40, 32]))
+        assert logits.shape == (4, spec.classes or VOCABULARY.size)
+        assert torch.isfinite(logits).all()
+        assert head(hidden, torch.zeros(0, dtype=torch.int64)).shape == (0, spec.classes or VOCABULARY.size)
+
+    def test_padding_changes_no_valid_output(self, plugin):
+        backbone = plugin.backbone(VOCABULARY).eval()
+        inputs, lengths = micro_batch([3, 16, 8, 11])
+        together = backbone(inputs, lengths)
+        for number, length in enumerate(lengths.tolist()):
+            alone = backbone({name: values[number : number + 1, :length] for name, values in inputs.items()}, lengths[number : number + 1])
+            assert torch.allclose(together[number, :length], alone[0], atol=1e-5)
+
+    def test_what_stands_in_the_padding_does_not_matter(self, plugin):
+        backbone = plugin.backbone(VOCABULARY).eval()
+        inputs, lengths = micro_batch([3, 16, 8])
+        valid = torch.arange(inputs["tokens"].shape[1]) < lengths[:, None]
+        other = inputs | {"tokens": torch.where(valid, inputs["tokens"], 42)}
+        assert torch.allclose(backbone(inputs, lengths)[valid], backbone(other, lengths)[valid], atol=1e-5)
+
+    def test_every_parameter_of_the_backbone_is_trained(self, plugin):
+        backbone = plugin.backbone(VOCABULARY)
+        backbone(*micro_batch([5, 16])).square().sum().backward()
+        assert [name for name, parameter in backbone.named_parameters() if parameter.grad is None] == []
+
+    def test_a_row_may_be_as_long_as_they_say_and_no_longer(self, plugin):
+        backbone = plugin.backbone(VOCABULARY)
+        inputs, lengths = micro_batch([plugin.longest])
+        assert backbone(inputs, lengths).shape[:2] == inputs["tokens"].shape
+        with pytest.raises(ValueError, match=str(plugin.longest)):
+            backbone(*micro_batch([plugin.longest + 1]))
+
+
+def example(length, seed):
+    tokens = Draws(seed, "example").integers(length, 94) + 4
+    tokens[0], tokens[-1] = VOCABULARY.begin, VOCABULARY.end
+    return Row({"tokens": tokens.astype(np.uint16), "segments": np.zeros(length, np.uint8), "label": np.array(1)}, {"earlier": EARLIER})
+
+
+EARLIER = Targets(np.array([0]), np.array([1]))
+
+
+def equal(one, other):
+    same_inputs = one.inputs.keys() == other.inputs.keys() and all(np.array_equal(one.inputs[n], other.inputs[n]) for n in one.inputs)
+    return same_inputs and one.targets.keys() == other.targets.keys() and all(
+        np.array_equal(a, b) for name in one.targets for a, b in zip(one.targets[name], other.targets[name], strict=True)
+    )
+
+
+@each(OBJECTIVES)
+class TestObjectives:
+    @given(length=st.integers(2, 60), seed=st.integers(0, 2**32), key=st.tuples(st.integers(0, 9), st.integers(0, 10**9)))
+    @settings(deadline=None)
+    def test_corruption_is_a_function_of_the_draws_and_keeps_lengths(self, plugin, length, seed, key):
+        before = example(length, seed)
+        found = plugin.corrupt(before, VOCABULARY, Draws(seed, "train", *key))
+        assert equal(found, plugin.corrupt(before, VOCABULARY, Draws(0, "").rekey(seed, "train", *key)))
+        assert equal(before, example(length, seed))
+        assert all(values.shape == before.inputs[name].shape for name, values in found.inputs.items())
+        assert found.targets["earlier"] is EARLIER
+        positions, labels = found.targets[plugin.kind]
+        assert positions.shape == labels.shape
+        assert ((positions >= 0) & (positions < length)).all()
+        assert ((labels >= 0) & (labels < (plugin.head.classes or VOCABULARY.size))).all()
+        assert ((found.inputs["tokens"] >= 0) & (found.inputs["tokens"] < VOCABULARY.size)).all()
+
+    def test_the_loss_is_a_sum_that_adds_up(self, plugin):
+        classes = plugin.head.classes or VOCABULARY.size
+        logits = torch.randn(7, classes, generator=torch.Generator().manual_seed(1), requires_grad=True)
+        labels = torch.arange(7) % classes
+        whole, first, rest = (plugin.loss(logits[cut], labels[cut]) for cut in (slice(7), slice(3), slice(3, 7)))
+        assert (whole.count, first.count, rest.count) == (7, 3, 4)
+        assert torch.allclose(whole.sum, first.sum + rest.sum, rtol=1e-5)
+        assert whole.correct == first.correct + rest.correct
+        whole.sum.backward()
+        assert torch.isfinite(logits.grad).all()
+        assert plugin.loss(logits[:0], labels[:0]).sum.item() == 0
+
+
+sentences = st.lists(st.integers(4, 98), max_size=40).map(lambda ids: np.array(ids, dtype=np.int32))
+documents = st.lists(st.lists(sentences, max_size=5), max_size=6).map(
+    lambda found: [TokenizedDocument(str(number), parts) for number, parts in enumerate(found)]
+)
+
+
+@each(FORMATS)
+class TestFormats:
+    @given(documents=documents)
+    @settings(deadline=None)
+    def test_examples_have_tokens_and_fit_into_a_chunk(self, plugin, documents):
+        examples = list(plugin.examples(iter(documents), VOCABULARY))
+        again = list(plugin.examples(documents, VOCABULARY))
+        assert len(again) == len(examples)
+        for example, same in zip(examples, again, strict=True):
+            assert 1 <= len(example["tokens"]) <= plugin.length
+            assert example["tokens"].max() < VOCABULARY.size
+            assert {len(values) for values in example.values() if values.ndim} == {len(example["tokens"])}
+            assert all(np.array_equal(values, same[name]) for name, values in example.items())
+        if examples:
+            chunk = pack(examples)
+            starts = row_starts(chunk)
+            for number, example in enumerate(examples):
+                assert all(np.array_equal(values, example[name]) for name, values in row(chunk, number, starts).items())
+
+    def test_no_text_gives_no_example(self, plugin):
+        empty = np.zeros(0, dtype=np.int32)
+        assert list(plugin.examples([], VOCABULARY)) == []
+        assert list(plugin.examples([TokenizedDocument("a", []), TokenizedDocument("b", [empty])], VOCABULARY)) == []
+
+
+@each(TOKENIZERS)
+class TestTokenizers:
+    TEXTS = ("The quick brown fox jumps over the lazy dog. " * 3, "快速的棕色狐狸", "naïve café 🙂\n\ttabs", "<mask> is text here")
+
+    @pytest.fixture
+    def folder(self, plugin, tmp_path):
+        for name, data in plugin.train(iter(self.TEXTS)).items():
+            (tmp_path / name).write_bytes(data)
+        return tmp_path
+
+    def test_equal_texts_give_equal_files(self, plugin):
+        assert plugin.train(iter(self.TEXTS)) == plugin.train(iter(self.TEXTS))
+
+    def test_text_becomes_ids_that_are_no_special_ones(self, plugin, folder):
+        tokenizer = load_tokenizer(folder)
+        encoded = tokenizer.encode([*self.TEXTS, ""])
+        assert [ids.ndim for ids in encoded] == [1] * 5
+        assert len(encoded[-1]) == 0
+        assert all(ids.min() >= 0 and ids.max() < tokenizer.vocabulary.size for ids in encoded[:-1])
+        assert not np.isin(np.concatenate(encoded), tokenizer.vocabulary.special_ids).any()
+        assert tokenizer.vocabulary.size <= plugin.vocab_size
+
+    def test_ids_become_text_again(self, plugin, folder):
+        tokenizer = load_tokenizer(folder)
+        assert [tokenizer.decode(ids.tolist()) for ids in tokenizer.encode(list(self.TEXTS))] == list(self.TEXTS)
+
+
+@each(RATES)
+@given(step=st.integers(0, 10**6), total=st.integers(1, 10**6))
+def test_rates_are_shares_of_the_peak(plugin, step, total):
+    assert 0 <= plugin.factor(step, total) <= 1

@@ -1,0 +1,186 @@
+"""The recipe: what it refuses, and which of its settings name a run."""
+
+import contextlib
+import json
+from functools import reduce
+
+import pytest
+from pydantic import ValidationError
+
+from ptm_dist.errors import ConfigError
+from ptm_dist.recipe import Batch, Recipe
+from ptm_dist.recipe_io import dump_recipe, flatten, load_recipe, recipe_from_json, recipe_to_json
+from tests.tiny import PLAIN, tiny_recipe
+
+MAY_CHANGE = {
+    "batch.micro",
+    "engine.workers",
+    "engine.threads",
+    "engine.zero_stage",
+    "engine.timeout_seconds",
+    "checkpoint.every_steps",
+    "checkpoint.keep_last",
+    "evaluate.every_steps",
+    "evaluate.rows",
+    "data.loader_processes",
+    "data.prefetch_steps",
+    "metrics.host",
+    "metrics.port",
+}
+"""What a run may be resumed with other values of. A new setting belongs here only if it changes no weight."""
+
+TOGETHER = {"batch.tokens": {"batch.rows": None, "batch.tokens": 64}}
+"""Settings that cannot change alone."""
+
+
+def choices(node):
+    """Yield every word that the schema lists as a choice."""
+    if isinstance(node, dict):
+        yield from (word for word in node.get("enum", ()) if isinstance(word, str))
+        yield from (word for child in node.values() for word in choices(child))
+    elif isinstance(node, list):
+        yield from (word for child in node for word in choices(child))
+
+
+WORDS = sorted(set(choices(Recipe.model_json_schema())))
+
+
+def others(value):
+    """Yield values of the kind of `value` that differ from it."""
+    match value:
+        case bool():
+            yield not value
+        case int():
+            yield from (value + 1, value - 1, 2 * value)
+        case float():
+            yield value / 2 or 0.25
+        case str():
+            yield from (word for word in [*WORDS, "other"] if word != value)
+        case None:
+            yield from ("other", 5)
+        case [float(), *_]:
+            yield [item / 2 for item in value]
+        case list():
+            yield from ([*value, "other"], [*value, "own"], [*value, 5])
+        case dict():
+            yield {"other": 5}
+
+
+def with_values(changes):
+    """Return the tiny recipe, every default written out, with other values at some dotted paths."""
+    plain = recipe_to_json(tiny_recipe())
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        reduce(lambda node, key: node[int(key) if isinstance(node, list) else key], parents, plain)[last] = value
+    return recipe_from_json(plain)
+
+
+def changed(key):
+    """Yield recipes in which the setting `key`, and no other unless it must, has another value."""
+    for value in others(FLAT[key]):
+        with contextlib.suppress(ConfigError):
+            yield with_values(TOGETHER.get(key, {key: value}))
+
+
+FLAT = flatten(tiny_recipe())
+ONE_CHOICE = {key for key in FLAT if next(changed(key), None) is None}
+
+
+def test_only_kinds_and_units_have_one_choice():
+    assert {key.rpartition(".")[2] for key in ONE_CHOICE} <= {"kind", "unit"}
+
+
+def test_the_table_names_settings_that_exist():
+    assert set(FLAT) >= MAY_CHANGE
+
+
+@pytest.mark.parametrize("key", sorted(set(FLAT) - ONE_CHOICE))
+def test_the_digest_follows_what_decides_the_weights_and_nothing_else(key):
+    recipe = next(changed(key))
+    assert recipe != tiny_recipe()
+    assert (recipe.digest == tiny_recipe().digest) == (key in MAY_CHANGE)
+
+
+class TestDigest:
+    def test_it_is_a_sha256_and_does_not_depend_on_the_writing(self):
+        reversed_keys = json.dumps(dict(reversed(PLAIN.items())))
+        assert Recipe.model_validate_json(reversed_keys).digest == tiny_recipe().digest
+        assert len(tiny_recipe().digest) == 64
+
+    def test_defaults_written_out_are_the_same_recipe(self, tmp_path):
+        path = tmp_path / "whole.yaml"
+        path.write_text(dump_recipe(tiny_recipe()))
+        assert load_recipe([path]).digest == tiny_recipe().digest
+
+    def test_one_is_one_point_zero(self):
+        one, other = (tiny_recipe(optimizer={"clip_norm": value}) for value in (1, 1.0))
+        assert one.digest == other.digest
+
+    def test_the_names_of_tasks_and_stages_and_their_order_count(self):
+        two = [{"name": "a", "steps": {"mlm": 1}}, {"name": "b", "steps": {"mlm": 2}}]
+        assert tiny_recipe(stages=two).digest != tiny_recipe(stages=two[::-1]).digest
+
+    def test_it_is_known(self):
+        frozen = tiny_recipe().frozen()
+        assert frozen["batch"] == {"rows": 16, "tokens": None, "lanes": 8}
+        assert frozen["engine"] == {"precision": "fp32"}
+        assert frozen["tasks"]["mlm"]["objectives"][0]["kind"] == "masked_lm"
+
+
+REFUSED = [
+    ({"batch.rows": None}, "batch: give either rows or tokens"),
+    ({"batch.tokens": 5}, "batch: give either rows or tokens"),
+    ({"engine.zero_stage": 0, "engine.precision": "bf16"}, "engine: precision bf16 needs zero_stage 1, 2 or 3"),
+    ({"model.hidden": 33}, "model: hidden 33 is not a multiple of heads 2"),
+    ({"model.positions": 16}, "tasks.mlm.format.length 32 exceeds the model's positions 16"),
+    ({"stages.0.steps.nsp": 5}, "stages.0.steps: 'nsp' is not defined; there are: mlm"),
+    ({"tasks.mlm.sources": ["wiki"]}, "tasks.mlm.sources: 'wiki' is not defined; there are: own"),
+    ({"stages.0.steps.mlm": 0}, "stages.0.steps.mlm: 0 should be greater than 0"),
+    ({"stages": []}, "stages: this should have at least 1 item"),
+    ({"sources": 3}, "sources: 3 is a number; write a mapping"),
+    ({"name": "a/b"}, 'name: "a/b" should match pattern'),
+    ({"name": "x" * 65}, "name: "),
+    ({"checkpoint.keep_last": 1}, "checkpoint.keep_last: 1 should be greater than or equal to 2"),
+    ({"optimizer.learning_rate": 0}, "optimizer.learning_rate: 0 should be greater than 0"),
+    ({"optimizer.betas": [0.9, 1.5]}, "optimizer.betas.1: 1.5 should be less than or equal to 1"),
+    ({"metrics.port": 70000}, "metrics.port: 70000 should be less than or equal to 65535"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED, ids=str)
+def test_refused(changes, message):
+    with pytest.raises(ConfigError) as error:
+        with_values(changes)
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("section", ["sources", "tasks"])
+def test_nothing_to_train_on_is_refused(section):
+    with pytest.raises(ValidationError, match="at least 1 item"):
+        Recipe.model_validate_json(json.dumps(PLAIN | {section: {}}))
+
+
+class TestRecipe:
+    def test_it_never_changes(self):
+        with pytest.raises(ValidationError, match="frozen"):
+            tiny_recipe().seed = 3  # pyright: ignore[reportAttributeAccessIssue]
+
+    def test_total_steps_add_up(self):
+        stages = [{"name": "a", "steps": {"mlm": 3}}, {"name": "b", "steps": {"mlm": 4}}]
+        assert tiny_recipe(stages=stages).total_steps == 7
+
+    def test_no_source_named_means_all(self):
+        both = {"b": PLAIN["sources"]["own"], "a": PLAIN["sources"]["own"]}
+        assert tiny_recipe(sources=both).sources_of("mlm") == ["a", "b", "own"]
+        assert tiny_recipe(sources=both, tasks={"mlm": {"sources": ["b"]}}).sources_of("mlm") == ["b"]
+
+    def test_rows_follow_from_tokens(self):
+        assert Batch(rows=16).rows_of(30.0) == 16
+        assert Batch(tokens=1000).rows_of(30.0) == 33
+        assert Batch(tokens=10).rows_of(30.0) == 1
+
+    def test_own_text_takes_the_place_of_every_source(self):
+        recipe = tiny_recipe(tasks={"mlm": {"sources": ["own"]}}).with_text(["a.txt", "b/"])
+        assert recipe.sources_of("mlm") == ["text"]
+        assert recipe.sources["text"].paths == ("a.txt", "b/")
+        assert recipe.digest != tiny_recipe().digest

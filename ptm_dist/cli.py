@@ -270,11 +270,15 @@ def data_verify(path: RunPath) -> None:
 def checkpoint_ls(path: RunPath) -> None:
     """List the checkpoints of a run; each resumes with any number of workers and any ZeRO stage."""
     from ptm_dist.run import RunFolder
-    from ptm_dist.train.committed import list_checkpoints
+    from ptm_dist.train.committed import list_checkpoints, list_quarantined
 
     RunFolder(path).recipe()
     for found in list_checkpoints(RunFolder(path).checkpoints):
-        out.print(f"step {found.step:>10,}  {found.bytes / 2**20:10,.1f} MiB  written by {found.world} workers  {found.path}")
+        world = f"written by {found.world} workers" if found.world else "unreadable manifest"
+        pins = f"  pinned: {', '.join(found.pins)}" if found.pins else ""
+        out.print(f"step {found.step:>10,}  {found.bytes / 2**20:10,.1f} MiB  {world}  {found.path}{pins}", markup=False)
+    for set_aside in list_quarantined(RunFolder(path).checkpoints):
+        out.print(f"damaged, set aside: {set_aside}", markup=False)
 
 
 @checkpoint_app.command("verify", epilog="Example: ptm checkpoint verify runs/quickstart-1a2b3c4d")

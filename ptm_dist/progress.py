@@ -91,7 +91,10 @@ class Display:
         self.say(f"step {event['step']:,}: held-out {event['task']} loss {event['loss']:.3f}{entropy}, accuracy {event['accuracy']:.1%}")
 
     def _on_checkpoint_failed(self, event: dict[str, Any]) -> None:
-        self.say(f"step {event['step']:,}: the checkpoint could not be written; training goes on (see ptm logs)")
+        self.say(f"step {event['step']:,}: the checkpoint could not be written, training goes on: {event['reason']}")
+
+    def _on_checkpoint_quarantined(self, event: dict[str, Any]) -> None:
+        self.say(f"a damaged checkpoint was set aside: {event['reason']}")
 
 
 @contextmanager

@@ -174,7 +174,7 @@ def _fields(keys: Keys, data: Any) -> list[str]:
     for key in keys:
         node = _class(node, data)
         node = node.get("properties", {}).get(key) or next((child for _, child in _unnamed(node)), {})
-        data = data[int(key)] if isinstance(data, list) else data[key]
+        data = data[int(key)] if isinstance(data, list) else data.get(key) if isinstance(data, dict) else None
     return list(_class(node, data).get("properties", {}))
 
 

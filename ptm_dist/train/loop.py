@@ -169,7 +169,7 @@ class Trainer:
         saved = self.store.save(done, lambda directory: write_state(self.engine, directory), self._state(done))
         seconds = round(time.perf_counter() - started_at, 3)
         if saved is None:
-            self.report("checkpoint_failed", step=done, seconds=seconds)
+            self.report("checkpoint_failed", step=done, seconds=seconds, reason=self.store.failure)
         else:
             size = sum(entry["bytes"] for entry in saved.manifest["files"].values())
             self.report("checkpoint_saved", step=done, seconds=seconds, bytes=size, path=str(saved.path))
@@ -193,6 +193,8 @@ class Trainer:
         """
         self.store.clean()
         found = self.store.latest()
+        for reason in self.store.rejected:
+            self.report("checkpoint_quarantined", reason=reason)
         if found is None:
             return 0
         expected = self._state(found.step)

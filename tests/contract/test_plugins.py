@@ -161,7 +161,8 @@ class TestPluginsFromOutside:
         assert str(error.value).splitlines() == [f'{place}.length: "8" is text; write 8', f"{place}.x: unknown key; remove it"]
 
 
-HEADS = dict.fromkeys([HeadSpec("masked_lm"), HeadSpec("sequence", 3), HeadSpec("tokens", 2), *(small(found).head for found in OBJECTIVES.values())])
+CLASSIFIERS = [HeadSpec("sequence", 3), HeadSpec("tokens", 2)]
+HEADS = list(dict.fromkeys([*CLASSIFIERS, *(small(found).head for found in OBJECTIVES.values())]))
 
 
 def micro_batch(lengths, seed=0):
@@ -228,8 +229,10 @@ EARLIER = Targets(np.array([0]), np.array([1]))
 
 def equal(one, other):
     same_inputs = one.inputs.keys() == other.inputs.keys() and all(np.array_equal(one.inputs[n], other.inputs[n]) for n in one.inputs)
-    return same_inputs and one.targets.keys() == other.targets.keys() and all(
-        np.array_equal(a, b) for name in one.targets for a, b in zip(one.targets[name], other.targets[name], strict=True)
+    return (
+        same_inputs
+        and one.targets.keys() == other.targets.keys()
+        and all(np.array_equal(a, b) for name in one.targets for a, b in zip(one.targets[name], other.targets[name], strict=True))
     )
 
 

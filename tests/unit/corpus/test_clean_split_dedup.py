@@ -62,7 +62,11 @@ def test_splits_follow_from_source_and_id_alone():
     ids = [str(number) for number in range(5000)]
     names = [split_of("web", document, both) for document in ids]
     shares = {split: names.count(split) / len(ids) for split in SPLITS}
-    assert shares == {"train": pytest.approx(0.7, abs=0.02), "validation": pytest.approx(0.1, abs=0.02), "test": pytest.approx(0.2, abs=0.02)}
+    assert shares == {
+        "train": pytest.approx(0.7, abs=0.02),
+        "validation": pytest.approx(0.1, abs=0.02),
+        "test": pytest.approx(0.2, abs=0.02),
+    }
     assert [split_of("web", document, both) for document in reversed(ids)] == names[::-1]
     assert [split_of("books", document, both) for document in ids] != names
     codes = split_codes(np.array([split_key("web", document) for document in ids], dtype=np.uint64), both)

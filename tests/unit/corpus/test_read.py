@@ -25,7 +25,7 @@ def lines(*records):
 def test_every_form_of_file_is_read(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "a.txt").write_text("first")
-    (tmp_path / "deep" / "b.txt.gz").write_bytes(gzip.compress("second".encode()))
+    (tmp_path / "deep" / "b.txt.gz").write_bytes(gzip.compress(b"second"))
     (tmp_path / "c.txt.zst").write_bytes(zstandard.compress(b"third"))
     (tmp_path / "d.jsonl").write_bytes(lines({"text": "one"}) + b"\n" + lines({"text": "two", "id": "mine"}, {"text": "3", "id": 7}))
     (tmp_path / "e.jsonl.gz").write_bytes(gzip.compress(lines({"text": "four"})))
@@ -113,7 +113,9 @@ def test_bad_lines_are_named(tmp_path, line, message):
 
 
 def test_nasty_but_legal_texts_pass(tmp_path):
-    (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "mark"}\n{"text": "\\u0000 \\ud800"}\n{"text": ""}\n' + lines({"text": "x" * 10_000_000}))
+    (tmp_path / "a.jsonl").write_bytes(
+        b'\xef\xbb\xbf{"text": "mark"}\n{"text": "\\u0000 \\ud800"}\n{"text": ""}\n' + lines({"text": "x" * 10_000_000})
+    )
     assert [len(document.text) for document in read_all(source_of(tmp_path))] == [4, 3, 0, 10_000_000]
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "mark.txt").write_bytes(b"\xef\xbb\xbftext")

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -54,6 +56,6 @@ def test_no_token_is_lost_and_rows_are_full(lengths, length):
     assert [token for row in rows for token in row[1:]] == stream
     assert all(row[0] == 0 and 1 < len(row) <= length for row in rows)
     # Greedy: what opens the next row would not have fitted.
-    for row, following in zip(rows, rows[1:], strict=False):
+    for row, following in pairwise(rows):
         opening = following[1:].index(2) + 1 if 2 in following[1:] else len(following) - 1
         assert len(row) + opening > length

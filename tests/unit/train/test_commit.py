@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
-from commit_ranks import flip, latest_step, names, on_all_ranks, remove, save, store_of, writer
+from commit_ranks import flip, full_disk, latest_step, names, on_all_ranks, remove, save, store_of, writer
 
 from ptm_dist.errors import ConfigError
 from ptm_dist.train import committed
@@ -72,6 +74,13 @@ def test_files_that_nobody_named_or_two_ranks_named_are_a_defect_and_commit_noth
     errors = on_all_ranks(2, lambda peers: CheckpointStore(tmp_path, peers).save(8, writer(0), {}))
     assert [error.exit_code for error in errors] == [70, 70]
     assert not names(tmp_path, "step-")
+
+
+def test_a_defect_counts_more_than_a_full_disk(tmp_path):
+    def body(peers):
+        return CheckpointStore(tmp_path, peers).save(8, full_disk if peers.rank == 0 else lambda _: 1 / 0, {})
+
+    assert [error.exit_code for error in on_all_ranks(2, body)] == [70, 70]
 
 
 def test_a_defect_on_one_rank_ends_all(tmp_path):
@@ -145,3 +154,8 @@ def test_a_start_clears_what_killed_attempts_left(tmp_path):
     on_all_ranks(2, lambda peers: CheckpointStore(tmp_path, peers).clean())
     assert names(tmp_path, ".") == [".bad-000000000004-0"]
     assert store.latest().step == 8
+
+
+def test_the_protocol_does_not_load_torch():
+    heavy = "import sys, ptm_dist.train.commit; sys.exit(any(name in sys.modules for name in ('torch', 'ray', 'deepspeed')))"
+    assert subprocess.run([sys.executable, "-c", heavy], check=False).returncode == 0

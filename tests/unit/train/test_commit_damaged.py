@@ -55,7 +55,7 @@ def add_directory(path):
 
 def replace_by_link(path):
     (path / "rank-00000.moments").rename(path.parent / "elsewhere")
-    (path / "rank-00000.moments").symlink_to(path.parent / "elsewhere")
+    (path / "rank-00000.moments").symlink_to("/".join(["."] * 144 + ["../elsewhere"]))  # 300 bytes long, as the file.
 
 
 def replace_by_directory(path):

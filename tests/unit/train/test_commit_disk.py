@@ -47,16 +47,15 @@ def test_three_failures_in_a_row_end_all_ranks_and_a_success_between_counts_anew
     def body(peers):
         store = CheckpointStore(tmp_path, peers)
         bad = full_disk if peers.rank == 1 else writer(peers.rank)
-        for step in (1, 2):
-            assert store.save(step, bad, {}) is None
-        assert save(store, 3)
-        for step in (4, 5):
-            assert store.save(step, bad, {}) is None
-        return store.save(6, bad, {})
+        done = [save(store, step) if step == 3 else store.save(step, bad, {}) for step in range(1, 6)]
+        with pytest.raises(StorageError) as failed:
+            store.save(6, bad, {})
+        return [found and found.step for found in done], str(failed.value)
 
-    errors = on_all_ranks(2, body)
-    assert [type(error) for error in errors] == [StorageError] * 2
-    assert all("3 checkpoints in a row" in str(error) and "No space left on device" in str(error) for error in errors)
+    for steps, error in on_all_ranks(2, body):
+        assert steps == [None, None, 3, None, None]
+        assert "3 checkpoints in a row" in error
+        assert "worker 1: OSError: [Errno 28] No space left on device" in error
     assert latest_step(tmp_path) == 3
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Final, Literal
@@ -34,14 +35,26 @@ class StagePlan:
 
     @cached_property
     def sequence(self) -> np.ndarray:
-        """The index of the task of every step, int16 [steps].
+        """The index of the task of every step, int16 [steps]: a pattern as short as the counts allow, repeated."""
+        counts = [plan.steps for plan in self.tasks]
+        repeats = math.gcd(*counts)
+        return np.tile(_interleaved([count // repeats for count in counts]), repeats)
 
-        Occurrence j of a task with n of the stage's N steps wants to stand at (j + 1/2) N / n; sorting these wishes
-        spreads every task evenly, each with exactly its number of steps.
-        """
-        wishes = [(np.arange(plan.steps) + 0.5) * self.steps / max(plan.steps, 1) for plan in self.tasks]
-        names = [np.full(plan.steps, index, dtype=np.int16) for index, plan in enumerate(self.tasks)]
-        return np.concatenate(names)[np.argsort(np.concatenate(wishes), kind="stable")]
+
+def _interleaved(counts: list[int]) -> np.ndarray:
+    """Spread tasks so evenly that after every step each is less than one step ahead of its share, or behind it.
+
+    Source: Tijdeman 1980, "The chairman assignment problem": of the tasks that lag, the one whose deadline comes first.
+    """
+    total, parts = sum(counts), max(1, 2 * len(counts) - 2)
+    done = [0] * len(counts)
+    sequence = np.empty(total, dtype=np.int16)
+    for step in range(total):
+        lagging = [task for task, count in enumerate(counts) if (count * (step + 1) - total * done[task]) * parts >= total]
+        deadlines = [-(((done[task] + 1) * parts - 1) * -total // (parts * counts[task])) for task in lagging]
+        sequence[step] = chosen = lagging[deadlines.index(min(deadlines))]
+        done[chosen] += 1
+    return sequence
 
 
 @dataclass(frozen=True)

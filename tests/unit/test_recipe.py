@@ -3,6 +3,7 @@
 import contextlib
 import json
 from functools import reduce
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -152,6 +153,16 @@ def test_refused(changes, message):
     with pytest.raises(ConfigError) as error:
         with_values(changes)
     assert str(error.value).startswith(message)
+
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_that_is_shipped_is_one(path):
+    recipe = load_recipe([path])
+    assert recipe.name == path.stem
+    assert recipe.total_steps > 0
 
 
 @pytest.mark.parametrize("section", ["sources", "tasks"])

@@ -319,7 +319,7 @@ def main() -> None:
     try:
         sys.exit(app(args=words, prog_name="ptm", standalone_mode=False) or 0)
     except typer.TyperException as error:
-        error.show()
+        getattr(error, "show", print)()  # A usage error shows its own text, the help included.
         sys.exit(ConfigError.exit_code if words else 0)
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("exit 11: stopped; what was finished is kept, and the same command goes on from there\n")

@@ -14,7 +14,7 @@ EXIT_CODES: Final[dict[int, str]] = {
     30: "data is damaged",
     31: "data cannot be read",
     40: "the run has checkpoints, but none is valid (see ptm checkpoint ls RUN)",
-    41: "the disk cannot be written",
+    41: "the disk is full or cannot be written",
     50: "the numbers went wrong: the loss is not finite",
     60: "a worker was lost or hung; the same command goes on from the last checkpoint",
     70: "a defect of ptm_dist",

@@ -17,10 +17,10 @@ from ptm_dist.rng import Draws
 
 
 class RowAddress(NamedTuple):
-    """Row `index` of chunk `chunk`, which is row `row` of the data set, read in epoch `epoch` of its lane."""
+    """Row `place` of chunk `chunk`, which is row `row` of the data set, read in epoch `epoch` of its lane."""
 
     chunk: int
-    index: int
+    place: int
     row: int
     epoch: int
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import fsspec
+import fsspec.compression
+import fsspec.utils
+import zstandard
 
 from ptm_dist.errors import ConfigError, DataUnavailableError, StorageError
 
@@ -35,18 +39,68 @@ def split_scheme(url: str) -> str:
     return scheme
 
 
-def open_url(url: str) -> IO[bytes]:
-    """Open `url` for reading bytes, decompressed when it ends in .gz, .bz2, .xz or .zst.
+def open_raw(url: str) -> Any:
+    """Open a file as it lies there, not decompressed.
 
     Raises:
         DataUnavailableError: it does not exist or may not be read.
 
     """
     split_scheme(url)
+    system, path = fsspec.core.url_to_fs(url)
     try:
-        return fsspec.open(url, "rb", compression="zstd" if url.endswith(".zst") else "infer").open()
+        return system.open(path, "rb")
     except OSError as error:
         raise DataUnavailableError(f"{url}: {error.strerror or error}. Check the path and its permissions.") from error
+
+
+def open_url(url: str) -> IO[bytes]:
+    """Open a file for reading bytes, decompressed when it ends in .gz, .bz2, .xz or .zst.
+
+    Raises:
+        ConfigError: the scheme of the URL is not allowed.
+        DataUnavailableError: it does not exist or may not be read.
+
+    """
+    if url.endswith(".zst"):
+        # fsspec's own reader stops after the first frame and takes a file that was cut short for a whole one.
+        return io.BufferedReader(_Pieces(_frames(open_raw(url))))
+    raw = open_raw(url)
+    packing = fsspec.utils.infer_compression(url)
+    return fsspec.compression.compr[packing](raw, mode="rb") if packing else raw  # type: ignore[index]
+
+
+def _frames(file: Any) -> Iterator[bytes]:
+    with file:
+        decompressor = zstandard.ZstdDecompressor().decompressobj()
+        inside = False
+        while data := file.read(1 << 20):
+            while data:
+                yield decompressor.decompress(data)
+                data, inside = decompressor.unused_data, not decompressor.eof
+                if not inside:
+                    decompressor = zstandard.ZstdDecompressor().decompressobj()
+        if inside:
+            raise EOFError("the last frame has no end")
+
+
+class _Pieces(io.RawIOBase):
+    """A file made of pieces of bytes."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest and (piece := next(self._pieces, None)) is not None:
+            self._rest = piece
+        taken = self._rest[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self._rest = self._rest[len(taken) :]
+        return len(taken)
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -6,6 +6,7 @@ import logging
 import os
 
 import pytest
+from hypothesis import settings
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +26,8 @@ def ray_head():
     )
     yield
     ray.shutdown()
+
+
+# Examples run on machines of any speed, beside other tests: a slow one is no failure.
+settings.register_profile("ptm", deadline=None)
+settings.load_profile("ptm")

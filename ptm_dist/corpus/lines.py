@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
-from typing import IO, Any
-
-import fsspec
-import zstandard
+from typing import Any
 
 from ptm_dist.data.document import Document
 from ptm_dist.errors import DataIntegrityError, DataUnavailableError
@@ -22,7 +18,7 @@ def text_document(name: str, url: str) -> Document:
         DataUnavailableError: the file is gone or is not UTF-8.
 
     """
-    with open_stream(url) as file:
+    with open_url(url) as file:
         return Document(name, _decoded(file.read(), url, 0).removeprefix("\ufeff"))
 
 
@@ -35,7 +31,7 @@ def json_documents(name: str, url: str) -> Iterator[Document]:
 
     """
     offset = 0
-    with open_stream(url) as file:
+    with open_url(url) as file:
         for number, line in enumerate(file, 1):
             text = _decoded(line, url, offset).removeprefix("\ufeff")
             offset += len(line)
@@ -64,55 +60,3 @@ def _decoded(data: bytes, url: str, offset: int) -> str:
             f"{url}: not UTF-8 at byte {offset + error.start:,} (0x{data[error.start]:02x}). "
             "Convert it, for instance: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
         ) from error
-
-
-def open_raw(url: str) -> Any:
-    """Open a file as it lies there, not decompressed.
-
-    Raises:
-        DataUnavailableError: it does not exist or may not be read.
-
-    """
-    system, path = fsspec.core.url_to_fs(url)
-    try:
-        return system.open(path, "rb")
-    except OSError as error:
-        raise DataUnavailableError(f"{url}: {error.strerror or error}. Check the path and its permissions.") from error
-
-
-def open_stream(url: str) -> IO[bytes]:
-    """Open a file for reading, decompressed. A .zst may have many frames, and one that was cut short is an error."""
-    return io.BufferedReader(_Pieces(_frames(open_raw(url)))) if url.endswith(".zst") else open_url(url)
-
-
-def _frames(file: Any) -> Iterator[bytes]:
-    with file:
-        decompressor = zstandard.ZstdDecompressor().decompressobj()
-        inside = False
-        while data := file.read(1 << 20):
-            while data:
-                yield decompressor.decompress(data)
-                data, inside = decompressor.unused_data, not decompressor.eof
-                if not inside:
-                    decompressor = zstandard.ZstdDecompressor().decompressobj()
-        if inside:
-            raise EOFError("the last frame has no end")
-
-
-class _Pieces(io.RawIOBase):
-    """A file made of pieces of bytes."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._rest and (piece := next(self._pieces, None)) is not None:
-            self._rest = piece
-        taken = self._rest[: len(buffer)]
-        buffer[: len(taken)] = taken
-        self._rest = self._rest[len(taken) :]
-        return len(taken)

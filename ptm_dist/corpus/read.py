@@ -13,10 +13,10 @@ import zstandard
 from pydantic import BaseModel, ConfigDict, Field
 
 from ptm_dist.corpus.docstrings import docstrings_of, source_files, topics, version_of
-from ptm_dist.corpus.lines import json_documents, open_raw, text_document
+from ptm_dist.corpus.lines import json_documents, text_document
 from ptm_dist.data.document import Document
 from ptm_dist.errors import DataIntegrityError, DataUnavailableError
-from ptm_dist.store import split_scheme
+from ptm_dist.store import open_raw, split_scheme
 
 PART_BYTES: Final = 4 << 20
 """Input of one work unit. It never depends on the number of cores, because the order of documents follows from it."""

@@ -11,11 +11,10 @@ from typing import Final
 import numpy as np
 import zstandard
 
-from ptm_dist.corpus.lines import open_stream
 from ptm_dist.data.document import Document, TokenizedDocument
 from ptm_dist.data.example import token_dtype
 from ptm_dist.errors import DataIntegrityError
-from ptm_dist.store import write_atomic
+from ptm_dist.store import open_url, write_atomic
 
 _ARRAYS: Final = ("tokens", "sentences", "documents")
 
@@ -35,7 +34,7 @@ def read_documents(path: Path) -> Iterator[Document]:
 
     """
     try:
-        with open_stream(str(path)) as file:
+        with open_url(str(path)) as file:
             for line in file:
                 yield Document(**json.loads(line))
     except (zstandard.ZstdError, EOFError, ValueError) as error:

@@ -7,11 +7,12 @@ import multiprocessing
 import signal
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -20,7 +21,7 @@ import numpy as np
 from ptm_dist.data.batch import MicroBatch, Row, collate
 from ptm_dist.data.dataset import Dataset, RowReader
 from ptm_dist.data.vocabulary import Vocabulary
-from ptm_dist.errors import DataUnavailableError, PeerLostError
+from ptm_dist.errors import DataUnavailableError, PeerLostError, PtmError
 from ptm_dist.order import Order, share
 from ptm_dist.rng import Draws
 from ptm_dist.schedule import Moment, Schedule
@@ -98,7 +99,7 @@ class Reader:
 
     def _row(self, moment: Moment, order: Order, position: int) -> Row:
         address = order.locate(position)
-        return self._corrupt(moment.task, moment.data, address.chunk, address.index, ("train", address.epoch, address.row))
+        return self._corrupt(moment.task, moment.data, address.chunk, address.place, ("train", address.epoch, address.row))
 
     def _corrupt(self, task: str, data: str, chunk: int, index: int, key: tuple[str, int, int]) -> Row:
         row = Row(self._rows[data].read(chunk, index))
@@ -117,7 +118,6 @@ class Reader:
         return [collate(rows[start : start + width], self.reading.vocabulary.pad, width) for start in range(0, number * width, width)]
 
 
-_PROCESS: dict[str, Reader] = {}
 _PDEATHSIG: Final = 1
 
 
@@ -127,14 +127,71 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
 
 
-def _start_process(reading: Reading) -> None:
+Answer = Callable[[], list[MicroBatch]]
+
+
+class _Thread:
+    """Reads ahead in a thread of this process."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="loader")
+
+    def ask(self, moment: Moment) -> Answer:
+        return self._executor.submit(self._reader.batch, moment).result
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+class _Processes:
+    """Reads ahead in processes. Step s goes to process s mod n, so the answers of each pipe come in the order of the questions.
+
+    `concurrent.futures.ProcessPoolExecutor` does not do: its workers outlive a killed parent, and now and then an orderly one.
+    """
+
+    def __init__(self, reading: Reading, count: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        pipes = [context.Pipe() for _ in range(count)]
+        self._pipes = [here for here, _ in pipes]
+        self._processes = [context.Process(target=_serve, args=(reading, there), daemon=True) for _, there in pipes]
+        for process, (_, there) in zip(self._processes, pipes, strict=True):
+            process.start()
+            there.close()
+
+    def ask(self, moment: Moment) -> Answer:
+        pipe = self._pipes[moment.step % len(self._pipes)]
+        pipe.send(moment)
+        return lambda: _answer(pipe)
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.join()
+
+
+def _serve(reading: Reading, pipe: Connection) -> None:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _PROCESS["reader"] = Reader(reading)
+    reader = Reader(reading)
+    with suppress(EOFError, OSError):  # The other end is gone: nobody waits for an answer.
+        while True:
+            moment = pipe.recv()
+            try:
+                answer: list[MicroBatch] | PtmError = reader.batch(moment)
+            except PtmError as error:
+                answer = error
+            pipe.send(answer)
 
 
-def _batch_in_process(moment: Moment) -> list[MicroBatch]:
-    return _PROCESS["reader"].batch(moment)
+def _answer(pipe: Connection) -> list[MicroBatch]:
+    try:
+        answer = pipe.recv()
+    except (EOFError, OSError) as error:
+        raise PeerLostError("a loader process died (out of memory?). The same command goes on from the last checkpoint.") from error
+    if isinstance(answer, PtmError):
+        raise answer
+    return answer
 
 
 class Loader:
@@ -150,35 +207,24 @@ class Loader:
         """Yield moment and micro-batches of steps start..stop-1.
 
         Raises:
+            DataIntegrityError: a chunk is damaged.
             PeerLostError: a loader process died.
 
         """
-        waiting: deque[tuple[Moment, Future[list[MicroBatch]]]] = deque()
+        source = _Processes(self.reader.reading, self._processes) if self._processes else _Thread(self.reader)
+        waiting: deque[tuple[Moment, Answer]] = deque()
         ahead = iter(range(start, stop))
-        with self._executor() as executor:
-            try:
-                while True:
-                    while len(waiting) < self._prefetch_steps and (step := next(ahead, None)) is not None:
-                        moment = self._schedule.at(step)
-                        waiting.append((moment, executor.submit(self._read, moment)))
-                    if not waiting:
-                        return
-                    moment, future = waiting.popleft()
-                    yield moment, future.result()
-            except BrokenProcessPool as error:
-                raise PeerLostError("a loader process died (out of memory?). The same command goes on from the last save.") from error
-            finally:
-                executor.shutdown(wait=False, cancel_futures=True)
-
-    @property
-    def _read(self):  # noqa: ANN202 - one of two callables of the same type
-        return _batch_in_process if self._processes else self.reader.batch
-
-    def _executor(self) -> Executor:
-        if not self._processes:
-            return ThreadPoolExecutor(1, thread_name_prefix="loader")
-        context = multiprocessing.get_context("forkserver")
-        return ProcessPoolExecutor(self._processes, context, _start_process, (self.reader.reading,))
+        try:
+            while True:
+                while len(waiting) < self._prefetch_steps and (step := next(ahead, None)) is not None:
+                    moment = self._schedule.at(step)
+                    waiting.append((moment, source.ask(moment)))
+                if not waiting:
+                    return
+                moment, answer = waiting.popleft()
+                yield moment, answer()
+        finally:
+            source.close()
 
 
 def require_rows(dataset: Dataset, what: str) -> None:

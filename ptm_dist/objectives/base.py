@@ -18,7 +18,7 @@ class LossSum(NamedTuple):
     """The loss in nats, summed over targets; whoever knows the global count divides. `correct` counts right predictions."""
 
     sum: Tensor
-    count: int
+    targets: int
     correct: Tensor
 
 

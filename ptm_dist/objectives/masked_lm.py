@@ -37,15 +37,12 @@ class MaskedLM(BaseModel):
 
     def predictable(self, vocabulary: Vocabulary) -> np.ndarray:
         """Return which ids can be a target: bool [vocabulary size]."""
-        allowed = np.ones(vocabulary.size, dtype=bool)
-        hidden = vocabulary.special_ids if not self.predict_special else (vocabulary.pad, vocabulary.mask)
-        allowed[list(hidden)] = False
-        return allowed
+        return _predictable(self.predict_special, vocabulary)
 
     def corrupt(self, row: Row, vocabulary: Vocabulary, draws: Draws) -> Row:
         """Hide `rate` of the tokens: 80 % become the mask token, 10 % a random one, 10 % stay."""
         tokens = row.inputs["tokens"].astype(np.int64)
-        chosen = choose_tokens(np.flatnonzero(_allowed(self, vocabulary)[tokens]), self.rate, draws)
+        chosen = choose_tokens(np.flatnonzero(self.predictable(vocabulary)[tokens]), self.rate, draws)
         hidden = replace_tokens(tokens, chosen, vocabulary.mask, _replacements(vocabulary), draws)
         return Row(row.inputs | {"tokens": hidden}, row.targets | {self.kind: Targets(chosen, tokens[chosen])})
 
@@ -55,8 +52,10 @@ class MaskedLM(BaseModel):
 
 
 @lru_cache(maxsize=16)
-def _allowed(objective: MaskedLM, vocabulary: Vocabulary) -> np.ndarray:
-    return objective.predictable(vocabulary)
+def _predictable(special: bool, vocabulary: Vocabulary) -> np.ndarray:
+    allowed = np.ones(vocabulary.size, dtype=bool)
+    allowed[[vocabulary.pad, vocabulary.mask] if special else list(vocabulary.special_ids)] = False
+    return allowed
 
 
 @lru_cache(maxsize=16)

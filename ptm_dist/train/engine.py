@@ -57,7 +57,7 @@ class Engine:
         torch.manual_seed(derive_seed(self.recipe.seed, "dropout", *key, self.context.rank))
         total, losses = self._deepspeed(task, *self._move(batch), weights)
         self._deepspeed.backward(total)
-        return {name: LossSum(loss.sum.detach(), loss.count, loss.correct) for name, loss in losses.items()}
+        return {name: LossSum(loss.sum.detach(), loss.targets, loss.correct) for name, loss in losses.items()}
 
     @torch.no_grad()
     def evaluate(self, task: str, batch: MicroBatch, weights: dict[str, float]) -> dict[str, LossSum]:

@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -41,7 +42,7 @@ def launch(run: RunFolder, attempt: int, workers: int) -> None:
             rank.kill()
             rank.join()
     if any(rank.exitcode for rank in ranks):
-        raise cause_of(run, attempt)
+        raise cause_of(run, attempt, [rank.exitcode or 0 for rank in ranks])
 
 
 def _watch(ranks: Sequence[BaseProcess]) -> None:
@@ -55,6 +56,8 @@ def _watch(ranks: Sequence[BaseProcess]) -> None:
 
 
 def _rank(run: Path, attempt: int, rank: int, workers: int, port: int) -> None:
+    # A rank is a child of the forkserver, which ends with the driver, unless a rank keeps the pipe open that tells it.
+    os.close(forkserver._forkserver._forkserver_alive_fd)  # type: ignore[attr-defined]
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver turns it into a request to stop.
     os.environ |= {

@@ -159,7 +159,7 @@ class Trainer:
     def _measure(self, task: str, kind: str, batches: list[MicroBatch]) -> dict[str, float]:
         weights = {objective.kind: 1.0 for objective in self.recipe.tasks[task].objectives}
         found: list[LossSum] = [self.engine.evaluate(task, batch, weights)[kind] for batch in batches]
-        mine = [sum(float(loss.sum) for loss in found), sum(float(loss.correct) for loss in found), sum(loss.count for loss in found)]
+        mine = [sum(float(loss.sum) for loss in found), sum(float(loss.correct) for loss in found), sum(loss.targets for loss in found)]
         total, correct, count = self.context.sum([float(value) for value in mine])
         return {"loss": total / max(count, 1.0), "accuracy": correct / max(count, 1.0), "targets": count}
 

@@ -7,9 +7,11 @@ import re
 import sys
 import threading
 import traceback
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
-from ptm_dist.errors import InternalError, PeerLostError, PtmError, error_of
+from ptm_dist.errors import EXIT_CODES, InternalError, PeerLostError, PtmError, StorageError, error_of
 from ptm_dist.run import RunFolder
 from ptm_dist.store import read_json, write_json
 from ptm_dist.train.attempt import attempt
@@ -38,7 +40,8 @@ def work(path: Path, number: int, rank: int) -> None:
         leave()
     except PtmError as error:
         print(f"exit {error.exit_code}: {error}", file=sys.stderr, flush=True)
-        write_json(_error_path(run, number, rank), {"exit_code": error.exit_code, "message": str(error)})
+        with suppress(StorageError):  # Where the disk is full, the exit code has to do.
+            write_json(_error_path(run, number, rank), {"exit_code": error.exit_code, "message": str(error)})
         raise
 
 
@@ -53,10 +56,16 @@ def _error_path(run: RunFolder, number: int, rank: int) -> Path:
     return run.logs(number) / f"rank-{rank}.error.json"
 
 
-def cause_of(run: RunFolder, number: int) -> PtmError:
-    """Return why attempt `number` ended: the cause of the rank that failed first, not that of those that lost it as a peer."""
+def cause_of(run: RunFolder, number: int, exit_codes: Iterable[int] = ()) -> PtmError:
+    """Return why attempt `number` ended: the cause of the rank that failed first, not that of those that lost it as a peer.
+
+    `exit_codes` of the ranks tell where none could leave a message.
+    """
     found = [read_json(path) for path in sorted(run.logs(number).glob("rank-*.error.json"))]
     first = min(found, key=lambda error: error["exit_code"] == PeerLostError.exit_code, default=None)
+    told = [code for code in exit_codes if code in EXIT_CODES and code not in {0, PeerLostError.exit_code}]
+    if first is None and told:
+        return error_of(told[0], f"{run.path}: {EXIT_CODES[told[0]]} (see {run.logs(number)}).")
     if first is None:
         return PeerLostError(f"a worker was killed (see {run.logs(number)}). The same command goes on from the last checkpoint.")
     return error_of(first["exit_code"], first["message"])

@@ -258,7 +258,7 @@ class TestObjectives:
         logits = torch.randn(7, classes, generator=torch.Generator().manual_seed(1), requires_grad=True)
         labels = torch.arange(7) % classes
         whole, first, rest = (plugin.loss(logits[cut], labels[cut]) for cut in (slice(7), slice(3), slice(3, 7)))
-        assert (whole.count, first.count, rest.count) == (7, 3, 4)
+        assert (whole.targets, first.targets, rest.targets) == (7, 3, 4)
         assert torch.allclose(whole.sum, first.sum + rest.sum, rtol=1e-5)
         assert whole.correct == first.correct + rest.correct
         whole.sum.backward()

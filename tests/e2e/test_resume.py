@@ -144,7 +144,7 @@ def test_ctrl_c_twice_stops_at_once_and_leaves_nobody_behind(make_run):
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while len(steps_of(run.events_path)) < 2 and process.poll() is None:
         time.sleep(0.01)
-    rank_pids = [event["pids"] for event in read_events(run.events_path, "attempt_started")][0]
+    rank_pids = next(read_events(run.events_path, "attempt_started"))["pids"]
     for pid in rank_pids:
         os.kill(pid, signal.SIGSTOP)  # A step that takes for ever.
     process.send_signal(signal.SIGINT)
@@ -158,6 +158,22 @@ def test_ctrl_c_twice_stops_at_once_and_leaves_nobody_behind(make_run):
     while _alive(process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not _alive(process.pid)
+
+
+def test_a_killed_driver_leaves_no_worker_behind(make_run, references):
+    run, recipe = make_run()
+    words = command("train", recipe, "--run", run.path, *LOCAL)
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while len(steps_of(run.events_path)) < 2 and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()  # The driver alone, not its group.
+    process.wait()
+    deadline = time.monotonic() + 10
+    while _alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _alive(process.pid)
+    assert ptm(*words[3:]).returncode == 0
+    assert ledger(run.path) == references()
 
 
 def _alive(group):

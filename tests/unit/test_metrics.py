@@ -58,5 +58,3 @@ def test_a_port_in_use_says_which_and_what_to_do():
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"metrics\.port: cannot listen on 127\.0\.0\.1:{port} .*metrics\.port=0"):
             Exporter("run", 1).serve("127.0.0.1", port)
-
-

@@ -28,7 +28,7 @@ def test_compressed_files_are_read_by_their_ending(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataUnavailableError, match="nowhere.txt"):
+    with pytest.raises(DataUnavailableError, match=r"nowhere\.txt"):
         open_url(str(tmp_path / "nowhere.txt"))
 
 
@@ -49,7 +49,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_a_read_only_disk_is_named(tmp_path):
     mount = tmp_path / "ro"
     mount.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(mount)], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(mount)], capture_output=True, check=False).returncode:
         pytest.skip("mounting needs root")
     try:
         with pytest.raises(StorageError, match="read-only"):

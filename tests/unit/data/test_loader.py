@@ -30,7 +30,9 @@ def directory(tmp_path_factory):
 
 
 def reading(directory, rank=0, world=1, micro=5):
-    return Reading({"t.train": directory}, {"t": (MaskedLM(predict_special=False),)}, VOCABULARY, seed=3, lanes=8, micro=micro, rank=rank, world=world)
+    return Reading(
+        {"t.train": directory}, {"t": (MaskedLM(predict_special=False),)}, VOCABULARY, seed=3, lanes=8, micro=micro, rank=rank, world=world
+    )
 
 
 def schedule():

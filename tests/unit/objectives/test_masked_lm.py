@@ -110,7 +110,7 @@ def test_loss_is_the_sum_of_negative_log_likelihoods(targets, classes, seed):
     assert loss.sum.dtype == torch.float32
     assert loss.sum.item() == pytest.approx(by_hand, rel=1e-5, abs=1e-5)
     assert loss.sum.item() == pytest.approx(F.cross_entropy(logits, labels, reduction="sum").item(), rel=1e-5, abs=1e-5)
-    assert loss.count == targets
+    assert loss.targets == targets
     assert loss.correct.item() == sum(row.index(max(row)) == label for row, label in zip(logits.tolist(), labels.tolist(), strict=True))
 
 
@@ -118,7 +118,7 @@ def test_no_target_costs_nothing_and_has_a_gradient():
     logits = torch.zeros(0, 10, requires_grad=True)
     loss = MaskedLM().loss(logits, torch.zeros(0, dtype=torch.int64))
     loss.sum.backward()
-    assert (loss.sum.item(), loss.count, loss.correct.item()) == (0.0, 0, 0)
+    assert (loss.sum.item(), loss.targets, loss.correct.item()) == (0.0, 0, 0)
     assert logits.grad is not None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from ptm_dist.driver.cluster import start_ray
 from ptm_dist.driver.prepare import prepare
 from ptm_dist.driver.train import train
+from ptm_dist.errors import ConfigError
 from ptm_dist.events import read_events
 from ptm_dist.recipe import Recipe
 from ptm_dist.report import Run, export
@@ -39,7 +40,14 @@ class Watcher:
 
 
 def prepare_run(recipe: Recipe, places: Places, watcher: Watcher) -> RunFolder:
-    """Claim the run directory and prepare what is missing of its data."""
+    """Claim the run directory and prepare what is missing of its data.
+
+    Raises:
+        ConfigError: the recipe asks for what is not built yet.
+
+    """
+    if recipe.init is not None:
+        raise ConfigError("init: starting from other weights is not built yet. Leave it out.")
     run = RunFolder(places.run)
     run.claim(recipe)
     start_ray(recipe)

@@ -109,7 +109,7 @@ _SPECIAL_TOKENS: Final[dict[str, Any]] = {
     "bos_token": "<s>",
     "cls_token": "<s>",
     "eos_token": "</s>",
-    "mask_token": {"__type": "AddedToken", "content": _MASK, "lstrip": True, "normalized": False, "rstrip": False, "single_word": False},
+    "mask_token": {"content": _MASK, "lstrip": True, "normalized": False, "rstrip": False, "single_word": False},
     "pad_token": "<pad>",
     "sep_token": "</s>",
     "unk_token": "<unk>",

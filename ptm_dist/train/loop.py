@@ -10,6 +10,7 @@ import math
 import resource
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -174,11 +175,15 @@ class Trainer:
             size = sum(entry["bytes"] for entry in saved.manifest["files"].values())
             self.report("checkpoint_saved", step=done, seconds=seconds, bytes=size, path=str(saved.path))
 
+    @cached_property
+    def _data_digests(self) -> dict[str, str]:
+        return {name: Dataset.open(path).digest for name, path in sorted(self.loader.reader.reading.directories.items())}
+
     def _state(self, done: int) -> dict[str, Any]:
         return {
             "step": done,
             "recipe": self.recipe.digest,
-            "data": {name: Dataset.open(path).digest for name, path in sorted(self.loader.reader.reading.directories.items())},
+            "data": self._data_digests,
             "versions": {name: importlib.metadata.version(name) for name in ("ptm_dist", "torch", "deepspeed", "numpy")},
             "engine": self.recipe.engine.model_dump(mode="json"),
         }

@@ -176,6 +176,38 @@ def test_a_killed_driver_leaves_no_worker_behind(make_run, references):
     assert ledger(run.path) == references()
 
 
+@pytest.mark.slow
+def test_kills_under_ray(make_run, references):
+    """A worker at a step, then the driver at a random time: nobody is left behind, and the losses are those of the local launcher."""
+    run, recipe = make_run()
+    words = command("train", recipe, "--run", run.path)
+    killed = ptm(*words[3:], **plan("step.begin", 1, 13))
+    assert killed.returncode == 60, killed.stderr
+    assert max(steps_of(run.events_path)) == 12
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while len(steps_of(run.events_path)) < 16 and process.poll() is None:
+        time.sleep(0.01)
+    workers = list(read_events(run.events_path, "attempt_started"))[-1]["pids"]
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while (left := [pid for pid in workers if _is_running(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+    again = ptm(*words[3:])
+    assert again.returncode == 0, again.stderr
+    assert ledger(run.path) == references()
+
+
+def _is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def _alive(group):
     try:
         os.killpg(group, 0)

@@ -49,8 +49,8 @@ def _recipe(words: list[str], text: list[str] | None = None) -> Recipe:
     files = [word for word in words if "=" not in word]
     if not files:
         raise ConfigError("no recipe file given. Example: ptm run configs/quickstart.yaml batch.tokens=2048")
-    recipe = load_recipe(files, [word for word in words if "=" in word])
-    return recipe.with_text([str(Path(path).absolute()) if "://" not in path else path for path in text]) if text else recipe
+    paths = [path if "://" in path else str(Path(path).absolute()) for path in text or ()]
+    return load_recipe(files, [word for word in words if "=" in word], paths)
 
 
 def _places(recipe: Recipe, run: Path | None, cache: Path, launcher: str = "ray") -> Places:

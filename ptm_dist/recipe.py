@@ -5,7 +5,6 @@ Fields marked MAY_CHANGE do not enter the digest: a run may be resumed with othe
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,7 +19,7 @@ from ptm_dist.models.base import Family
 from ptm_dist.objectives import OBJECTIVES
 from ptm_dist.objectives.base import Objective
 from ptm_dist.plugins import plugin
-from ptm_dist.schedule import RATES, Linear
+from ptm_dist.schedule import RATES, SCHEDULES, Linear
 from ptm_dist.store import digest
 
 MAY_CHANGE: dict[str, Any] = {"may_change": True}
@@ -172,7 +171,10 @@ class Recipe(Section):
     tokenizer: Annotated[Any, plugin(TOKENIZERS)]
     model: Annotated[Family, plugin(FAMILIES)]
     tasks: Annotated[dict[Name, Task], Field(min_length=1)]
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    stages: tuple[Stage, ...] = ()
+    """Give these, or a `schedule` that makes them."""
+    schedule: Annotated[Any, plugin(SCHEDULES)] | None = None
+    """How tasks join one after the other."""
     batch: Batch
     optimizer: Annotated[Any, plugin(OPTIMIZERS)]
     engine: Engine = Engine()
@@ -183,8 +185,11 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _references_exist(self) -> Self:
+        if bool(self.stages) == (self.schedule is not None):
+            raise ValueError("stages: give either these or a schedule")
         for number, stage in enumerate(self.stages):
             _known(f"stages.{number}.steps", stage.steps, self.tasks)
+        _known("schedule.tasks", self.schedule.tasks if self.schedule else (), self.tasks)
         for name, task in self.tasks.items():
             _known(f"tasks.{name}.sources", task.sources, self.sources)
         return self
@@ -197,21 +202,19 @@ class Recipe(Section):
         return self
 
     @property
+    def planned_stages(self) -> tuple[Stage, ...]:
+        """The stages, those that a schedule makes included."""
+        made = self.schedule.stages() if self.schedule else ()
+        return self.stages or tuple(Stage(name=f"stage-{number}", steps=steps) for number, steps in enumerate(made, 1))
+
+    @property
     def total_steps(self) -> int:
         """Updates of the whole run."""
-        return sum(sum(stage.steps.values()) for stage in self.stages)
+        return sum(sum(stage.steps.values()) for stage in self.planned_stages)
 
     def sources_of(self, task: str) -> list[str]:
         """Return the names of the sources that a task reads, sorted."""
         return sorted(self.tasks[task].sources or self.sources)
-
-    def with_text(self, paths: list[str]) -> Recipe:
-        """Return this recipe over the user's own text instead of its sources."""
-        plain = self.model_dump(mode="json")
-        plain["sources"] = {"text": {"kind": "text", "paths": paths}}
-        for task in plain["tasks"].values():
-            task["sources"] = []
-        return Recipe.model_validate_json(json.dumps(plain))
 
     def frozen(self) -> dict[str, Any]:
         """Return the part of the recipe that a run may never change."""

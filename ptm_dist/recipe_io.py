@@ -20,10 +20,11 @@ from ptm_dist.store import read_json, write_json
 LARGEST_BYTES: Final = 1_000_000
 
 
-def load_recipe(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(files: Sequence[str | Path], overrides: Sequence[str] = (), text: Sequence[str] = ()) -> Recipe:
     """Merge files left to right, each over what it `extends:`, then set `dotted.key=value`.
 
-    Mappings merge by key and lists replace; a mapping of another `kind` replaces the whole mapping.
+    Paths in `text` take the place of all sources, as one source named text. Mappings merge by key and lists replace; a mapping of
+    another `kind` replaces the whole mapping.
 
     Raises:
         ConfigError: a file cannot be read, or the result is no recipe; one line a problem.
@@ -33,6 +34,8 @@ def load_recipe(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> R
     origins: Origins = {}
     for file in files:
         data = _merged(data, _read_file(Path(file), origins, ()))
+    if text:
+        data = _over_text(data, list(text))
     # Kinds first: another kind drops the settings of the old one, and must not drop those given beside it.
     for override in sorted(overrides, key=lambda text: not text.partition("=")[0].endswith("kind")):
         data = _override(data, override, origins)
@@ -167,6 +170,14 @@ def _merged(base: Any, over: Any) -> Any:
     if "kind" in base and "kind" in over and base["kind"] != over["kind"]:
         return over
     return base | {key: _merged(base.get(key), value) for key, value in over.items()}
+
+
+def _over_text(data: dict[str, Any], paths: list[str]) -> dict[str, Any]:
+    tasks = data.get("tasks")
+    if isinstance(tasks, dict):
+        tasks = {name: task | {"sources": []} if isinstance(task, dict) else task for name, task in tasks.items()}
+        data = data | {"tasks": tasks}
+    return data | {"sources": {"text": {"kind": "text", "paths": paths}}}
 
 
 def _override(data: dict[str, Any], override: str, origins: Origins) -> dict[str, Any]:

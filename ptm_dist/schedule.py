@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,40 @@ class Schedule:
 
 def _same_cursor(one: TaskPlan, other: TaskPlan) -> bool:
     return (one.task, one.data) == (other.task, other.data)
+
+
+class ContinualMultiTask(BaseModel):
+    """Tasks join one by one, and each gets the same number of updates in all, spread so that none is forgotten.
+
+    Source: ERNIE 2.0 (Sun et al. 2019, section 3.1.3 and table 7): of n + 1 equal parts of a task's updates, s + 1 fall into the
+    stage s that introduces it, counted from 1, and one into each later stage. What does not divide goes into the first stage
+    of the task.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kind: Literal["continual_multi_task"] = "continual_multi_task"
+    tasks: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Tasks in the order in which they join."""
+    steps_per_task: Annotated[int, Field(gt=0)]
+    """Updates of each task in the whole run."""
+
+    @model_validator(mode="after")
+    def _every_stage_has_every_task(self) -> Self:
+        if len(set(self.tasks)) < len(self.tasks):
+            raise ValueError("a task joins once; remove the second mention")
+        if self.steps_per_task <= len(self.tasks):
+            raise ValueError(f"{len(self.tasks)} tasks need more than {len(self.tasks)} steps_per_task")
+        return self
+
+    def stages(self) -> list[dict[str, int]]:
+        """Return the updates of each task, stage by stage."""
+        unit = self.steps_per_task // (len(self.tasks) + 1)
+        first = [self.steps_per_task - unit * later for later in reversed(range(len(self.tasks)))]
+        return [dict.fromkeys(self.tasks[:number], unit) | {task: first[number]} for number, task in enumerate(self.tasks)]
+
+
+SCHEDULES: Final = {"continual_multi_task": ContinualMultiTask}
 
 
 class _Rate(BaseModel):

@@ -22,6 +22,28 @@ def text_document(name: str, url: str) -> Document:
         return Document(name, _decoded(file.read(), url, 0).removeprefix("\ufeff"))
 
 
+def blank_line_documents(name: str, url: str) -> Iterator[Document]:
+    """Yield what lies between blank lines, as BERT's and fairseq's tools read text; ids are the file's name and the line number.
+
+    Raises:
+        DataUnavailableError: the file is gone or is not UTF-8.
+
+    """
+    offset, lines = 0, list[str]()
+    number = 0
+    with open_url(url) as file:
+        for number, line in enumerate(file, 1):
+            text = _decoded(line, url, offset).removeprefix("\ufeff")
+            offset += len(line)
+            if text.strip():
+                lines.append(text)
+            elif lines:
+                yield Document(f"{name}:{number - len(lines)}", "".join(lines))
+                lines = []
+    if lines:
+        yield Document(f"{name}:{number - len(lines) + 1}", "".join(lines))
+
+
 def json_documents(name: str, url: str) -> Iterator[Document]:
     """Yield the document of each line {"text": ..., "id": ...}; without an id it is the file's name and the line number.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Final, Literal, Protocol
 
 import fsspec
@@ -13,7 +13,7 @@ import zstandard
 from pydantic import BaseModel, ConfigDict, Field
 
 from ptm_dist.corpus.docstrings import docstrings_of, source_files, topics, version_of
-from ptm_dist.corpus.lines import json_documents, text_document
+from ptm_dist.corpus.lines import blank_line_documents, json_documents, text_document
 from ptm_dist.data.document import Document
 from ptm_dist.errors import DataIntegrityError, DataUnavailableError
 from ptm_dist.store import open_raw, split_scheme
@@ -44,24 +44,26 @@ class Source(Protocol):
 
 
 class TextSource(BaseModel):
-    """Text files, one document a file (.txt), and JSON lines (.jsonl, fields "text" and optionally "id"), also as .gz or .zst."""
+    """Text files (.txt) and JSON lines (.jsonl, fields "text" and optionally "id", a document each), also as .gz or .zst."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     kind: Literal["text"] = "text"
     paths: Annotated[tuple[str, ...], Field(min_length=1)]
     """Files, directories (with all below them), glob patterns, or URLs of these."""
+    documents: Literal["files", "blank_lines"] = "files"
+    """What a document is in .txt: the whole file, or what lies between blank lines."""
 
     def identity(self) -> dict[str, Any]:
         """Return name, size and content hash of every file; a remote file counts as changed when its store says so."""
-        return {"files": [_fingerprint(name, url) for name, url in self._files()]}
+        return {"files": [_fingerprint(name, url) for name, url in self._files()], "documents": self.documents}
 
     def parts(self) -> list[list[str]]:
         """Return lists of "name NUL url", each of about 4 MB of files; a larger file is a part of its own."""
         return in_parts([(f"{name}\0{url}", _size(url)) for name, url in self._files()])
 
     def read(self, part: list[str]) -> Iterator[Document | str]:
-        """Yield the documents of some files; ids are the file's name, for JSON lines with the line number or the line's own id.
+        """Yield the documents of some files; ids are the file's name, with the line number where a file holds several, or JSON's own id.
 
         Raises:
             DataUnavailableError: a file is gone or is not UTF-8.
@@ -71,9 +73,14 @@ class TextSource(BaseModel):
         for item in part:
             name, _, url = item.partition("\0")
             try:
-                yield from json_documents(name, url) if _is_json(url) else [text_document(name, url)]
+                yield from self._documents(name, url)
             except _BROKEN as error:
                 raise DataIntegrityError(f"{url}: the compressed file is damaged or cut short ({error}). Copy it again.") from error
+
+    def _documents(self, name: str, url: str) -> Iterable[Document]:
+        if _is_json(url):
+            return json_documents(name, url)
+        return [text_document(name, url)] if self.documents == "files" else blank_line_documents(name, url)
 
     def _files(self) -> list[tuple[str, str]]:
         """Return (name, url) sorted by name. Names do not depend on where the folder lies; equal names are told apart by number."""

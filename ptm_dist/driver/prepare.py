@@ -171,8 +171,8 @@ def _require_text(task: str, counts: dict[str, Any], share: float) -> None:
     for split in ("train", "validation"):
         if not counts["splits"][split]:
             raise DataUnavailableError(
-                f"{found} None of them fell into the {split} split. Add documents (a .txt file is one document; in .jsonl each line "
-                f"is one), or change corpus.split.validation (now {share})."
+                f"{found} None of them fell into the {split} split. Add documents (a .txt file is one, unless its source says "
+                f"documents: blank_lines; in .jsonl each line is one), or change corpus.split.validation (now {share})."
             )
 
 

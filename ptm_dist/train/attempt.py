@@ -39,7 +39,7 @@ def schedule_of(recipe: Recipe, data: DataFolders) -> Schedule:
                 stage.name,
                 tuple(TaskPlan(task, steps, recipe.batch.rows_of(means[task]), f"{task}.train") for task, steps in stage.steps.items()),
             )
-            for stage in recipe.stages
+            for stage in recipe.planned_stages
         )
     )
 

@@ -30,7 +30,8 @@ MAY_CHANGE = {
 }
 """What a run may be resumed with other values of. A new setting belongs here only if it changes no weight."""
 
-TOGETHER = {"batch.tokens": {"batch.rows": None, "batch.tokens": 64}}
+CONTINUAL = {"kind": "continual_multi_task", "tasks": ["mlm"], "steps_per_task": 40}
+TOGETHER = {"batch.tokens": {"batch.rows": None, "batch.tokens": 64}, "schedule": {"schedule": CONTINUAL, "stages": []}}
 """Settings that cannot change alone."""
 
 
@@ -137,7 +138,7 @@ REFUSED = [
     ({"stages.0.steps.nsp": 5}, "stages.0.steps: 'nsp' is not defined; there are: mlm"),
     ({"tasks.mlm.sources": ["wiki"]}, "tasks.mlm.sources: 'wiki' is not defined; there are: own"),
     ({"stages.0.steps.mlm": 0}, "stages.0.steps.mlm: 0 should be greater than 0"),
-    ({"stages": []}, "stages: this should have at least 1 item"),
+    ({"stages": []}, "stages: give either these or a schedule"),
     ({"sources": 3}, "sources: 3 is a number; write a mapping"),
     ({"name": "a/b"}, 'name: "a/b" should match pattern'),
     ({"name": "x" * 65}, "name: "),
@@ -190,8 +191,14 @@ class TestRecipe:
         assert Batch(tokens=1000).rows_of(30.0) == 33
         assert Batch(tokens=10).rows_of(30.0) == 1
 
-    def test_own_text_takes_the_place_of_every_source(self):
-        recipe = tiny_recipe(tasks={"mlm": {"sources": ["own"]}}).with_text(["a.txt", "b/"])
-        assert recipe.sources_of("mlm") == ["text"]
-        assert recipe.sources["text"].paths == ("a.txt", "b/")
-        assert recipe.digest != tiny_recipe().digest
+    def test_a_schedule_stands_for_stages(self):
+        plain = tiny_recipe().model_dump(mode="json")
+        schedule = {"kind": "continual_multi_task", "tasks": ["mlm", "two"], "steps_per_task": 30}
+        made = plain | {"tasks": {"mlm": plain["tasks"]["mlm"], "two": plain["tasks"]["mlm"]}, "stages": [], "schedule": schedule}
+        recipe = Recipe.model_validate_json(json.dumps(made))
+        assert [stage.steps for stage in recipe.planned_stages] == [{"mlm": 20}, {"mlm": 10, "two": 30}]
+        assert recipe.total_steps == 60
+        assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+        for wrong in (made | {"stages": plain["stages"]}, made | {"schedule": None}, made | {"tasks": plain["tasks"]}):
+            with pytest.raises(ValidationError, match=r"either these or a schedule|'two' is not defined"):
+                Recipe.model_validate_json(json.dumps(wrong))

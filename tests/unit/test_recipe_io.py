@@ -175,7 +175,7 @@ MESSAGES = [
     ("stages: [{name: a, steps: {mlm: 1e4}}]", "stages.0.steps.mlm: 1e4 is a decimal number; write 10000 (FILE:1)"),
     ("stages: [{name: a, steps: {mlm: 1_000}}]", 'stages.0.steps.mlm: "1_000" is text; write 1000 (FILE:1)'),
     ("stages: [{name: a, steps: {mlm: 0}}]", "stages.0.steps.mlm: 0 should be greater than 0 (FILE:1)"),
-    ("stages: []", "stages: this should have at least 1 item, not 0 (FILE:1)"),
+    ("stages: []", "stages: give either these or a schedule (FILE:1)"),
     ("stages: {name: a}", "stages: this is a mapping; write a list (FILE:1)"),
     ("optimizer:\n  learning_rate: '1e-4'", 'optimizer.learning_rate: "1e-4" is text; write 0.0001 (FILE:2)'),
     ("optimizer:\n  learning_rate: fast", 'optimizer.learning_rate: "fast" is text; write a number (FILE:2)'),
@@ -398,3 +398,13 @@ class TestSchema:
 
     def test_plug_ins_are_spelled_out(self):
         assert {"AdamW", "Linear", "Constant", "Roberta", "MaskedLM"} <= set(recipe_schema()["$defs"])
+
+
+def test_own_text_takes_the_place_of_every_source(tmp_path):
+    recipe = tiny_recipe(tasks={"mlm": {"sources": ["own"]}})
+    (tmp_path / "r.yaml").write_text(dump_recipe(recipe))
+    found = load_recipe([tmp_path / "r.yaml"], ["sources.text.documents=blank_lines"], ["a.txt", "b/"])
+    assert found.sources_of("mlm") == ["text"]
+    assert found.sources["text"].paths == ("a.txt", "b/")
+    assert found.sources["text"].documents == "blank_lines"
+    assert found.digest != recipe.digest

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ptm_dist.schedule import RATES, Constant, Linear, Schedule, StagePlan, TaskPlan
+from ptm_dist.schedule import RATES, Constant, ContinualMultiTask, Linear, Schedule, StagePlan, TaskPlan
 
 NAMES = ["mlm", "nsp", "sop", "order", "distance"]
 
@@ -96,3 +96,25 @@ def test_rates_rise_to_one_and_never_rise_again(kind, warmup, total):
     assert all(0 <= factor <= 1 for factor in factors)
     assert all(one <= other for one, other in pairwise(factors[: warmup + 1]))
     assert all(one >= other for one, other in pairwise(factors[max(warmup, 1) :]))
+
+
+class TestContinualMultiTask:
+    def test_the_published_table(self):
+        """ERNIE 2.0, table 7: four tasks of 50,000 iterations, in thousands, stage by stage."""
+        found = ContinualMultiTask(tasks=("masking", "capitals", "document", "order"), steps_per_task=50_000).stages()
+        columns = [[stage.get(task, 0) // 1000 for stage in found] for task in ("masking", "capitals", "document", "order")]
+        assert columns == [[20, 10, 10, 10], [0, 30, 10, 10], [0, 0, 40, 10], [0, 0, 0, 50]]
+        assert [sum(stage.values()) for stage in found] == [20_000, 40_000, 60_000, 80_000]
+
+    @given(st.integers(1, 9), st.integers(1, 99))
+    def test_every_task_gets_its_steps_and_none_comes_early(self, tasks, more):
+        names = tuple(f"t{number}" for number in range(tasks))
+        found = ContinualMultiTask(tasks=names, steps_per_task=tasks + more).stages()
+        assert [set(stage) for stage in found] == [set(names[: number + 1]) for number in range(tasks)]
+        assert all(sum(stage.get(name, 0) for stage in found) == tasks + more for name in names)
+        assert all(steps > 0 for stage in found for steps in stage.values())
+
+    @pytest.mark.parametrize(("tasks", "steps"), [(("a", "a"), 50), (("a", "b"), 2)])
+    def test_what_cannot_be_spread_is_refused(self, tasks, steps):
+        with pytest.raises(ValueError, match=r"joins once|need more than"):
+            ContinualMultiTask(tasks=tasks, steps_per_task=steps)

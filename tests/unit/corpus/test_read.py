@@ -174,3 +174,13 @@ def test_a_source_file_that_does_not_parse_is_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(docstrings, "_root", lambda package: tmp_path)
     assert list(docstrings.docstrings_of("mine/bad.py")) == ["not_python"]
     assert [document.id for document in docstrings.docstrings_of("mine/good.py")] == ["mine/good.py:2"]
+
+
+def test_blank_lines_may_part_documents(tmp_path):
+    (tmp_path / "book.txt").write_text("\n\nOne.\nTwo.\n  \nThree.\n\n\nFour.")
+    found = list(TextSource(paths=(str(tmp_path / "book.txt"),), documents="blank_lines").read(["book.txt\0" + str(tmp_path / "book.txt")]))
+    assert [(document.id, document.text) for document in found] == [
+        ("book.txt:3", "One.\nTwo.\n"),
+        ("book.txt:6", "Three.\n"),
+        ("book.txt:9", "Four."),
+    ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
 from ptm_dist.corpus import SOURCES, TOKENIZERS
 from ptm_dist.corpus.clean import CleanSettings
@@ -18,8 +18,10 @@ from ptm_dist.models import FAMILIES
 from ptm_dist.models.base import Family
 from ptm_dist.objectives import OBJECTIVES
 from ptm_dist.objectives.base import Objective
+from ptm_dist.optimizers import OPTIMIZERS
+from ptm_dist.optimizers.base import OptimizerSettings
 from ptm_dist.plugins import plugin
-from ptm_dist.schedule import RATES, SCHEDULES, Linear
+from ptm_dist.schedule import SCHEDULES
 from ptm_dist.store import digest
 
 MAY_CHANGE: dict[str, Any] = {"may_change": True}
@@ -61,6 +63,15 @@ class Stage(Section):
     """Updates of each task in this stage."""
 
 
+class BatchWarmup(Section):
+    """Smaller batches at the beginning of a run."""
+
+    start: Annotated[float, Field(gt=0, le=1)]
+    """The first batch, as a share of the full one."""
+    steps: Count
+    """Steps over which batches grow in a straight line to the full size."""
+
+
 class Batch(Section):
     """How much goes into one update, over all workers."""
 
@@ -70,6 +81,8 @@ class Batch(Section):
     """Tokens in a batch; the rows are this divided by the mean length of the task's examples."""
     micro: Annotated[Count, Field(json_schema_extra=MAY_CHANGE)] = 16
     """Most rows that a worker forwards at once; more are accumulated."""
+    warmup: BatchWarmup | None = None
+    """Batches that grow at the beginning of the run."""
     lanes: Count = 64
     """Virtual readers that a data set is dealt to, fixed for the run; at most its rows."""
 
@@ -82,26 +95,6 @@ class Batch(Section):
     def rows_of(self, mean_tokens: float) -> int:
         """Return the rows of a batch whose examples have `mean_tokens` on average."""
         return self.rows or max(1, round((self.tokens or 0) / mean_tokens))
-
-
-class AdamW(Section):
-    """Adam with decoupled weight decay. Source: Loshchilov and Hutter 2019."""
-
-    kind: Literal["adamw"] = "adamw"
-    learning_rate: Annotated[float, Field(gt=0)]
-    """The peak of the schedule."""
-    betas: tuple[Share, Share] = (0.9, 0.999)
-    eps: Annotated[float, Field(gt=0)] = 1e-8
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    decay_norms_and_biases: bool = False
-    """RoBERTa decays every parameter, BERT and most others spare biases and LayerNorms."""
-    clip_norm: Annotated[float, Field(ge=0)] = 0.0
-    """Largest norm of the whole gradient; 0 does not clip."""
-    schedule: Annotated[Any, plugin(RATES)] = Linear()
-    """The learning rate over the steps."""
-
-
-OPTIMIZERS = {"adamw": AdamW}
 
 
 class Engine(Section):
@@ -176,7 +169,7 @@ class Recipe(Section):
     schedule: Annotated[Any, plugin(SCHEDULES)] | None = None
     """How tasks join one after the other."""
     batch: Batch
-    optimizer: Annotated[Any, plugin(OPTIMIZERS)]
+    optimizer: Annotated[SerializeAsAny[OptimizerSettings], plugin(OPTIMIZERS)]
     engine: Engine = Engine()
     checkpoint: Checkpoints = Checkpoints()
     evaluate: Evaluation = Evaluation()

@@ -70,10 +70,24 @@ class Moment:
 
 
 @dataclass(frozen=True)
+class Growth:
+    """Batches that grow: from the share `start` of their rows, in a straight line over the first `steps` of the run."""
+
+    start: float
+    steps: int
+
+    def rows(self, full: int, steps: np.ndarray) -> np.ndarray:
+        """Return the rows of the batches at `steps`, int64 [steps], whose full size is `full`."""
+        share = np.minimum(1.0, self.start + (1.0 - self.start) * steps / self.steps)
+        return np.maximum(1, np.rint(full * share)).astype(np.int64)
+
+
+@dataclass(frozen=True)
 class Schedule:
     """The stages of a run, one after the other."""
 
     stages: tuple[StagePlan, ...]
+    growth: Growth | None = None
 
     @property
     def total_steps(self) -> int:
@@ -88,14 +102,29 @@ class Schedule:
 
         """
         number, local = self._stage_of(step)
-        stage = self.stages[number]
-        index = int(stage.sequence[local])
-        plan = stage.tasks[index]
-        position = int((stage.sequence[:local] == index).sum()) * plan.rows
-        position += sum(
-            other.steps * other.rows for earlier in self.stages[:number] for other in earlier.tasks if _same_cursor(other, plan)
+        plan = self.stages[number].tasks[int(self.stages[number].sequence[local])]
+        position = sum(
+            self._consumed(before, index, local if before == number else stage.steps)
+            for before, stage in enumerate(self.stages[: number + 1])
+            for index, other in enumerate(stage.tasks)
+            if _same_cursor(other, plan)
         )
-        return Moment(step, number, plan.task, plan.data, plan.rows, position)
+        return Moment(step, number, plan.task, plan.data, self._rows(plan, np.array([step]))[0].item(), position)
+
+    def first_step(self, stage: int) -> int:
+        """Return the step at which a stage begins."""
+        return sum(earlier.steps for earlier in self.stages[:stage])
+
+    def _consumed(self, stage: int, task: int, steps: int) -> int:
+        """Return the rows that a task consumes in the first `steps` of a stage."""
+        first, plan = self.first_step(stage), self.stages[stage].tasks[task]
+        mine = self.stages[stage].sequence[:steps] == task
+        growing = max(0, self.growth.steps - first) if self.growth else 0
+        grown = self._rows(plan, first + np.flatnonzero(mine[:growing])).sum()
+        return int(grown) + int(mine[growing:].sum()) * plan.rows
+
+    def _rows(self, plan: TaskPlan, steps: np.ndarray) -> np.ndarray:
+        return self.growth.rows(plan.rows, steps) if self.growth else np.full(len(steps), plan.rows, dtype=np.int64)
 
     def _stage_of(self, step: int) -> tuple[int, int]:
         local = step
@@ -142,39 +171,3 @@ class ContinualMultiTask(BaseModel):
 
 
 SCHEDULES: Final = {"continual_multi_task": ContinualMultiTask}
-
-
-class _Rate(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Linear(_Rate):
-    """Linear warm-up to the peak, then linear decay to zero at the last step.
-
-    Source: RoBERTa (Liu et al. 2019, section 2.5), fairseq's polynomial decay of power 1: continuous at the end of the warm-up,
-    and the very first update already moves.
-    """
-
-    kind: Literal["linear"] = "linear"
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-
-    def factor(self, step: int, total_steps: int) -> float:
-        """Return the share of the peak rate for update `step` of `total_steps`."""
-        update = max(step, 1)
-        if update <= self.warmup_steps:
-            return update / self.warmup_steps
-        return max(0.0, (total_steps - update) / max(1, total_steps - self.warmup_steps))
-
-
-class Constant(_Rate):
-    """Linear warm-up to the peak, which then stays."""
-
-    kind: Literal["constant"] = "constant"
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-
-    def factor(self, step: int, total_steps: int) -> float:
-        """Return the share of the peak rate for update `step` of `total_steps`."""
-        return min(1.0, max(step, 1) / max(1, self.warmup_steps))
-
-
-RATES: Final = {"linear": Linear, "constant": Constant}

@@ -15,7 +15,7 @@ from ptm_dist.events import EventLog
 from ptm_dist.metrics import Exporter
 from ptm_dist.recipe import Recipe
 from ptm_dist.run import DataFolders, RunFolder
-from ptm_dist.schedule import Schedule, StagePlan, TaskPlan
+from ptm_dist.schedule import Growth, Schedule, StagePlan, TaskPlan
 from ptm_dist.train.commit import CheckpointStore
 from ptm_dist.train.context import WorkerContext
 from ptm_dist.train.engine import Engine
@@ -33,15 +33,15 @@ def schedule_of(recipe: Recipe, data: DataFolders) -> Schedule:
         dataset = data.open(task, "train")
         require_rows(dataset, "training")
         means[task] = dataset.tokens / dataset.rows
-    return Schedule(
-        tuple(
-            StagePlan(
-                stage.name,
-                tuple(TaskPlan(task, steps, recipe.batch.rows_of(means[task]), f"{task}.train") for task, steps in stage.steps.items()),
-            )
-            for stage in recipe.planned_stages
+    stages = tuple(
+        StagePlan(
+            stage.name,
+            tuple(TaskPlan(task, steps, recipe.batch.rows_of(means[task]), f"{task}.train") for task, steps in stage.steps.items()),
         )
+        for stage in recipe.planned_stages
     )
+    warmup = recipe.batch.warmup
+    return Schedule(stages, Growth(warmup.start, warmup.steps) if warmup else None)
 
 
 def reading_of(recipe: Recipe, data: DataFolders, rank: int, world: int) -> Reading:

@@ -10,6 +10,7 @@ from contextlib import redirect_stdout
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 if not torch.cuda.is_available():
     # DeepSpeed looks for an accelerator when it is imported; on a CPU it must be told.
@@ -21,12 +22,12 @@ from deepspeed.utils import logger as deepspeed_logger
 
 from ptm_dist.data.batch import MicroBatch
 from ptm_dist.objectives.base import LossSum
+from ptm_dist.optimizers.base import parameter_groups
 from ptm_dist.recipe import Recipe
 from ptm_dist.rng import derive_seed
 from ptm_dist.train.context import WorkerContext
 from ptm_dist.train.fragments import Layout
 from ptm_dist.train.module import PretrainingModel
-from ptm_dist.train.optim import OPTIMIZERS, parameter_groups
 
 deepspeed_logger.setLevel(logging.ERROR)
 # DeepSpeed 0.19 calls collectives by names that torch 2.13 renames; one line a call would bury everything else.
@@ -41,7 +42,7 @@ class Engine:
     def __init__(self, model: PretrainingModel, recipe: Recipe, context: WorkerContext) -> None:
         self.recipe, self.context, self._model = recipe, context, model
         settings = recipe.optimizer
-        self.optimizer = OPTIMIZERS[settings.kind](parameter_groups(model, settings), settings)
+        self.optimizer = settings.build(parameter_groups(model, settings))
         with redirect_stdout(io.StringIO()):  # It prints its memory use a dozen times.
             self._deepspeed = deepspeed.initialize(model=model, optimizer=self.optimizer, config=_config(recipe))[0]
         self._norm = torch.tensor(float("nan"))
@@ -50,6 +51,7 @@ class Engine:
         for flat in self.layout.flats:
             self.optimizer.init_state(flat)
         self.layout.zero_padding(self.optimizer.state)
+        self.optimizer.link(self.layout.segments(), dist.all_reduce if self.layout.sharded and context.world > 1 else None)
 
     def train(self, task: str, batch: MicroBatch, weights: dict[str, float], key: tuple[int, int]) -> dict[str, LossSum]:
         """Forward and backward one micro-batch, number key[1] of step key[0]; `weights` multiply the sums of the losses."""
@@ -71,7 +73,7 @@ class Engine:
     def step(self, learning_rate: float, active: set[str]) -> float:
         """Apply the gradient to the parts of the model in `active` and return the norm it had before clipping."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["lr_share"]
             group["active"] = group["part"] in active
         self._deepspeed.step()
         norm = self._deepspeed.get_global_grad_norm()

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ptm_dist.optimizers.base import Segments
 from ptm_dist.train.module import stored_shape
 
 
@@ -69,7 +70,7 @@ class Layout:
     @property
     def owned(self) -> list[Fragment]:
         """The fragments that this rank writes: its own under ZeRO, its share of the replica without."""
-        if self._kind != "unsharded":
+        if self.sharded:
             return self.fragments
         return [piece for fragment in self.fragments if (piece := self._share(fragment))]
 
@@ -78,6 +79,19 @@ class Layout:
         if first == last:
             return None
         return Fragment(fragment.name, first, last - first, fragment.flat, first)
+
+    @property
+    def sharded(self) -> bool:
+        """Do ranks hold different parts of the fp32 weights?"""
+        return self._kind != "unsharded"
+
+    def segments(self) -> dict[Tensor, Segments]:
+        """Return which parameters lie where in each flat tensor, numbered alike on all ranks."""
+        pieces: dict[Tensor, list[tuple[int, int, int]]] = {flat: [] for flat in self.flats}
+        numbers = {name: number for group in self.names for number, name in enumerate(group)}
+        for fragment in self.fragments:
+            pieces[fragment.flat].append((numbers[fragment.name], fragment.flat_start, fragment.length))
+        return {flat: Segments(len(group), pieces[flat]) for flat, group in zip(self.flats, self.names, strict=True)}
 
     def zero_padding(self, state: Any) -> None:
         """Zero what no fragment covers, in weights and state: stage 3 leaves old memory there, which would enter norms."""
@@ -100,7 +114,7 @@ class Layout:
                 outer._reassign_or_swap_out_partitioned_parameters(number)
             if outer.persistent_parameters:
                 outer.persistent_parameters[0].all_gather(outer.persistent_parameters)
-        elif self._kind != "unsharded":
+        elif self.sharded:
             outer.update_lp_params()
 
 

@@ -106,7 +106,7 @@ class Trainer:
         totals = self.context.sum([sums[kind] for kind in objectives])
         means = {kind: total / max(count, 1.0) for kind, total, count in zip(objectives, totals, counts, strict=True)}
         finite = all(map(math.isfinite, means.values()))
-        rate = self._learning_rate(moment.step)
+        rate = self._learning_rate(moment)
         norm = self.engine.step(rate, self._active(moment) if finite else set())
         self.report(
             "step",
@@ -125,9 +125,12 @@ class Trainer:
         self._count_skipped(moment.step, finite)
         return stop_votes > 0
 
-    def _learning_rate(self, step: int) -> float:
+    def _learning_rate(self, moment: Moment) -> float:
         optimizer = self.recipe.optimizer
-        return optimizer.learning_rate * optimizer.schedule.factor(step, self.schedule.total_steps)
+        first, steps = 0, self.schedule.total_steps
+        if optimizer.schedule.restart == "stage":
+            first, steps = self.schedule.first_step(moment.stage), self.schedule.stages[moment.stage].steps
+        return optimizer.learning_rate * optimizer.schedule.factor(moment.step - first, steps)
 
     def _active(self, moment: Moment) -> set[str]:
         return {"backbone"} | {head_name(moment.task, objective) for objective in self.recipe.tasks[moment.task].objectives}

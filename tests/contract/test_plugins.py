@@ -19,10 +19,10 @@ from ptm_dist.errors import ConfigError
 from ptm_dist.formats import FORMATS
 from ptm_dist.models import FAMILIES
 from ptm_dist.objectives import OBJECTIVES
-from ptm_dist.recipe import OPTIMIZERS
+from ptm_dist.optimizers import OPTIMIZERS
+from ptm_dist.rates import RATES
 from ptm_dist.recipe_io import dump_recipe, load_recipe, recipe_from_json, recipe_to_json
 from ptm_dist.rng import Draws
-from ptm_dist.schedule import RATES
 from tests.tiny import tiny_recipe
 
 TABLES = {

@@ -30,8 +30,13 @@ MAY_CHANGE = {
 }
 """What a run may be resumed with other values of. A new setting belongs here only if it changes no weight."""
 
+GROWTH = {"start": 0.5, "steps": 10}
 CONTINUAL = {"kind": "continual_multi_task", "tasks": ["mlm"], "steps_per_task": 40}
-TOGETHER = {"batch.tokens": {"batch.rows": None, "batch.tokens": 64}, "schedule": {"schedule": CONTINUAL, "stages": []}}
+TOGETHER = {
+    "batch.tokens": {"batch.rows": None, "batch.tokens": 64},
+    "schedule": {"schedule": CONTINUAL, "stages": []},
+    "batch.warmup": {"batch.warmup": GROWTH},
+}
 """Settings that cannot change alone."""
 
 
@@ -124,7 +129,7 @@ class TestDigest:
 
     def test_it_is_known(self):
         frozen = tiny_recipe().frozen()
-        assert frozen["batch"] == {"rows": 16, "tokens": None, "lanes": 8}
+        assert frozen["batch"] == {"rows": 16, "tokens": None, "warmup": None, "lanes": 8}
         assert frozen["engine"] == {"precision": "fp32"}
         assert frozen["tasks"]["mlm"]["objectives"][0]["kind"] == "masked_lm"
 
@@ -144,7 +149,7 @@ REFUSED = [
     ({"name": "x" * 65}, "name: "),
     ({"checkpoint.keep_last": 1}, "checkpoint.keep_last: 1 should be greater than or equal to 2"),
     ({"optimizer.learning_rate": 0}, "optimizer.learning_rate: 0 should be greater than 0"),
-    ({"optimizer.betas": [0.9, 1.5]}, "optimizer.betas.1: 1.5 should be less than or equal to 1"),
+    ({"optimizer.betas": [0.9, 1.5]}, "optimizer.betas.1: 1.5 should be less than 1"),
     ({"metrics.port": 70000}, "metrics.port: 70000 should be less than or equal to 65535"),
 ]
 

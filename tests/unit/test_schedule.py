@@ -1,13 +1,11 @@
 """What happens at which step."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ptm_dist.schedule import RATES, Constant, ContinualMultiTask, Linear, Schedule, StagePlan, TaskPlan
+from ptm_dist.schedule import ContinualMultiTask, Growth, Schedule, StagePlan, TaskPlan
 
 NAMES = ["mlm", "nsp", "sop", "order", "distance"]
 
@@ -19,7 +17,8 @@ def schedules(draw):
         return StagePlan(f"s{number}", tuple(TaskPlan(t, draw(st.integers(1, 25)), draw(st.integers(1, 9)), draw(datasets)) for t in tasks))
 
     datasets = st.sampled_from(["short", "long"])
-    return Schedule(tuple(stage(number) for number in range(draw(st.integers(1, 4)))))
+    growth = st.builds(Growth, st.floats(0.05, 1.0), st.integers(1, 120))
+    return Schedule(tuple(stage(number) for number in range(draw(st.integers(1, 4)))), draw(st.none() | growth))
 
 
 def moments(schedule):
@@ -35,7 +34,8 @@ def test_every_stage_gives_every_task_its_steps(schedule):
         for plan in stage.tasks:
             mine = [m for m in found if (m.stage, m.task) == (number, plan.task)]
             assert len(mine) == plan.steps
-            assert {(m.rows, m.data) for m in mine} == {(plan.rows, plan.data)}
+            assert {m.data for m in mine} == {plan.data}
+            assert {m.rows for m in mine if not schedule.growth or m.step >= schedule.growth.steps} <= {plan.rows}
 
 
 @given(schedules())
@@ -45,6 +45,11 @@ def test_positions_go_on_over_stages(schedule):
         cursor = (moment.task, moment.data)
         assert moment.position == consumed.get(cursor, 0)
         consumed[cursor] = moment.position + moment.rows
+
+
+def test_batches_grow_in_a_straight_line():
+    schedule = Schedule((StagePlan("s", (TaskPlan("mlm", 20, 64, "d"),)),), Growth(0.25, 12))
+    assert [moment.rows for moment in moments(schedule)] == [16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60] + [64] * 8
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=9))
@@ -69,33 +74,6 @@ def test_no_step_outside_of_the_run(step):
     schedule = Schedule((StagePlan("a", (TaskPlan("mlm", 10, 4, "d"),)), StagePlan("b", (TaskPlan("mlm", 20, 4, "d"),))))
     with pytest.raises(IndexError, match=f"step {step} is not one of the 30 steps"):
         schedule.at(step)
-
-
-@pytest.mark.parametrize(
-    ("step", "rate"),
-    [(12_000, 3e-4), (24_000, 6e-4), (250_000, 3.1513e-4), (500_000, 0.0), (500_001, 0.0), (1, 6e-4 / 24_000), (0, 6e-4 / 24_000)],
-)
-def test_roberta_s_rate(step, rate):
-    assert 6e-4 * Linear(warmup_steps=24_000).factor(step, 500_000) == pytest.approx(rate, rel=1e-4)
-
-
-def test_without_warm_up_the_first_update_has_almost_the_peak():
-    assert Linear().factor(1, 1000) == pytest.approx(0.999)
-    assert Constant().factor(1, 1000) == 1.0
-
-
-def test_constant_stays_at_the_peak():
-    rate = Constant(warmup_steps=10)
-    assert [rate.factor(step, 100) for step in (1, 5, 10, 11, 100)] == [0.1, 0.5, 1.0, 1.0, 1.0]
-
-
-@pytest.mark.parametrize("kind", RATES)
-@given(warmup=st.integers(0, 50), total=st.integers(1, 100))
-def test_rates_rise_to_one_and_never_rise_again(kind, warmup, total):
-    factors = [RATES[kind](warmup_steps=warmup).factor(step, total) for step in range(total + 1)]
-    assert all(0 <= factor <= 1 for factor in factors)
-    assert all(one <= other for one, other in pairwise(factors[: warmup + 1]))
-    assert all(one >= other for one, other in pairwise(factors[max(warmup, 1) :]))
 
 
 class TestContinualMultiTask:

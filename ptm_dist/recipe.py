@@ -79,8 +79,9 @@ class Batch(Section):
     """Examples in a batch. Give this or `tokens`."""
     tokens: Count | None = None
     """Tokens in a batch; the rows are this divided by the mean length of the task's examples."""
-    micro: Annotated[Count, Field(json_schema_extra=MAY_CHANGE)] = 16
-    """Most rows that a worker forwards at once; more are accumulated."""
+    micro: Annotated[Count | Literal["auto"], Field(json_schema_extra=MAY_CHANGE)] = 16
+    """Most rows that a worker forwards at once; more are accumulated. auto finds how many fit when the run starts, and writes that
+    into the run."""
     warmup: BatchWarmup | None = None
     """Batches that grow at the beginning of the run."""
     lanes: Count = 64
@@ -106,16 +107,13 @@ class Engine(Section):
     """CPU threads of a worker."""
     zero_stage: Annotated[Literal[0, 1, 2, 3], Field(json_schema_extra=MAY_CHANGE)] = 0
     """What DeepSpeed shards: nothing, optimizer state, gradients too, parameters too."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """What the forward pass computes in; weights and optimizer state stay fp32. bf16 needs zero_stage 1 or more."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    """What the forward pass computes in; weights and optimizer state stay fp32. fp16 has a dynamic loss scale, for GPUs without
+    bf16. auto takes what this machine is good at when the run starts, and writes it into the run."""
+    determinism: Annotated[Literal["strict", "fast"], Field(json_schema_extra=MAY_CHANGE)] = "strict"
+    """On GPUs: strict gives equal bits to equal runs as far as kernels allow, fast gives equal rows and masks only."""
     timeout_seconds: Annotated[Count, Field(json_schema_extra=MAY_CHANGE)] = 600
     """How long a collective waits for a worker before the run ends with exit code 60."""
-
-    @model_validator(mode="after")
-    def _bf16_needs_masters(self) -> Self:
-        if self.precision == "bf16" and self.zero_stage == 0:
-            raise ValueError("precision bf16 needs zero_stage 1, 2 or 3: stage 0 keeps no fp32 weights")
-        return self
 
 
 class Checkpoints(Section):

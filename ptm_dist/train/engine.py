@@ -6,8 +6,8 @@ import io
 import logging
 import os
 import warnings
-from contextlib import redirect_stdout
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from typing import Any, Final
 
 import torch
 import torch.distributed as dist
@@ -27,6 +27,7 @@ from ptm_dist.recipe import Recipe
 from ptm_dist.rng import derive_seed
 from ptm_dist.train.context import WorkerContext
 from ptm_dist.train.fragments import Layout
+from ptm_dist.train.loss_scale import LossScale
 from ptm_dist.train.module import PretrainingModel
 
 deepspeed_logger.setLevel(logging.ERROR)
@@ -36,6 +37,9 @@ warnings.filterwarnings("ignore", message=r"`torch\.distributed\..*is deprecated
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # type: ignore[attr-defined]
 
 
+DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 class Engine:
     """A model on its way through steps: forward and backward of micro-batches, one update, and access to its state."""
 
@@ -43,9 +47,11 @@ class Engine:
         self.recipe, self.context, self._model = recipe, context, model
         settings = recipe.optimizer
         self.optimizer = settings.build(parameter_groups(model, settings))
+        _set_determinism(recipe.engine.determinism)
+        self.loss_scale = LossScale() if recipe.engine.precision == "fp16" else None
         with redirect_stdout(io.StringIO()):  # It prints its memory use a dozen times.
-            self._deepspeed = deepspeed.initialize(model=model, optimizer=self.optimizer, config=_config(recipe))[0]
-        self._norm = torch.tensor(float("nan"))
+            self._deepspeed: Any = deepspeed.initialize(model=model, optimizer=self.optimizer, config=_config(recipe))[0]
+        self._norm, self._overflow = torch.tensor(float("nan")), False
         self._deepspeed.clip_fp32_gradients = self._clip
         self.layout = Layout(self._deepspeed, context.rank, context.world)
         for flat in self.layout.flats:
@@ -57,8 +63,9 @@ class Engine:
         """Forward and backward one micro-batch, number key[1] of step key[0]; `weights` multiply the sums of the losses."""
         # Dropout is drawn from a seed of its own each time, so that no generator state has to be stored.
         torch.manual_seed(derive_seed(self.recipe.seed, "dropout", *key, self.context.rank))
-        total, losses = self._deepspeed(task, *self._move(batch), weights)
-        self._deepspeed.backward(total)
+        with self._autocast():
+            total, losses = self._deepspeed(task, *self._move(batch), weights)
+        self._deepspeed.backward(total * self._own_scale)
         return {name: LossSum(loss.sum.detach(), loss.targets, loss.correct) for name, loss in losses.items()}
 
     @torch.no_grad()
@@ -66,22 +73,55 @@ class Engine:
         """Forward one micro-batch without dropout or gradients."""
         self._deepspeed.eval()
         try:
-            return self._deepspeed(task, *self._move(batch), weights)[1]
+            with self._autocast():
+                return self._deepspeed(task, *self._move(batch), weights)[1]
         finally:
             self._deepspeed.train()
 
-    def step(self, learning_rate: float, active: set[str]) -> float:
-        """Apply the gradient to the parts of the model in `active` and return the norm it had before clipping."""
+    def prepare(self) -> None:
+        """Get ready for the micro-batches of a step: the loss scale holds for all of them."""
+        if self.loss_scale and self.layout.sharded:
+            self._deepspeed.optimizer.override_loss_scale(self.loss_scale.value)
+
+    def step(self, learning_rate: float, active: set[str]) -> tuple[float, bool]:
+        """Apply the gradient to the parts of the model in `active`.
+
+        Returns its norm before clipping, and whether fp16 held it; if not, nothing was applied.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group["lr_share"]
             group["active"] = group["part"] in active
+        self._overflow = False
         self._deepspeed.step()
         norm = self._deepspeed.get_global_grad_norm()
-        return float(self._norm if norm is None else norm)
+        overflow = self._overflow or bool(getattr(self._deepspeed.optimizer, "overflow", False))
+        if self.loss_scale:
+            self.loss_scale.update(overflow)
+        return (float("nan") if overflow else float(self._norm if norm is None else norm)), not overflow
 
     def _clip(self) -> None:
-        # In place of DeepSpeed's own clipping at stage 0, which does the same and forgets the norm.
+        # In place of DeepSpeed's own clipping at stage 0, which does the same, forgets the norm and knows no loss scale.
+        if self.loss_scale:
+            for parameter in self._model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.div_(self.loss_scale.value)
         self._norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._deepspeed.gradient_clipping())
+        self._overflow = self.loss_scale is not None and not bool(torch.isfinite(self._norm))
+        if self._overflow:
+            for group in self.optimizer.param_groups:
+                group["active"] = False
+
+    @property
+    def _own_scale(self) -> float:
+        # Under ZeRO DeepSpeed multiplies and divides by the scale that it was given.
+        return self.loss_scale.value if self.loss_scale and not self.layout.sharded else 1.0
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        # ZeRO keeps fp32 weights beside those of low precision. Stage 0 has one set, cast as it is used.
+        dtype = DTYPES[self.recipe.engine.precision]
+        if self.layout.sharded or dtype is torch.float32:
+            return nullcontext()
+        return torch.autocast(self.context.device.type, dtype)
 
     def close(self) -> None:
         """Release what DeepSpeed holds."""
@@ -105,10 +145,25 @@ def _config(recipe: Recipe) -> dict[str, Any]:
         "managed_gradient_accumulation": False,
         # Without clipping DeepSpeed computes no norm at stage 0; a bound that nothing reaches makes it.
         "gradient_clipping": recipe.optimizer.clip_norm or 1e30,
-        "zero_optimization": {"stage": recipe.engine.zero_stage, "round_robin_gradients": False},
+        "zero_optimization": {
+            "stage": recipe.engine.zero_stage,
+            "round_robin_gradients": False,
+            # Overlapped reductions come in the order that the network likes.
+            "overlap_comm": recipe.engine.determinism == "fast" and torch.cuda.is_available(),
+        },
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 1 << 62,
     }
+    if recipe.engine.zero_stage == 0:
+        return config
     if recipe.engine.precision == "bf16":
         config |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
+    if recipe.engine.precision == "fp16":
+        # The scale given here is replaced before each step by the one that checkpoints hold.
+        config |= {"fp16": {"enabled": True, "loss_scale": 1.0}, "data_types": {"grad_accum_dtype": "fp32"}}
     return config
+
+
+def _set_determinism(promise: str) -> None:
+    torch.use_deterministic_algorithms(promise == "strict")
+    torch.set_float32_matmul_precision("highest" if promise == "strict" else "high")

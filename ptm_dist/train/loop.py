@@ -9,7 +9,7 @@ import importlib.metadata
 import math
 import resource
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from ptm_dist.schedule import Moment, Schedule
 from ptm_dist.train.commit import CheckpointStore
 from ptm_dist.train.context import WorkerContext
 from ptm_dist.train.engine import Engine
+from ptm_dist.train.loss_scale import LossScale
 from ptm_dist.train.module import head_name
 from ptm_dist.train.state import read_state, write_state
 
@@ -71,7 +72,7 @@ class Trainer:
 
         Raises:
             StoppedError: somebody asked the run to stop; a checkpoint was written.
-            NumericError: the loss was not finite too many times in a row.
+            NumericError: the gradient was not finite too many times in a row.
 
         """
         waiting_since = time.perf_counter()
@@ -99,6 +100,7 @@ class Trainer:
         *counts, tokens, stop_votes = self.context.sum([*mine, tokens, float(self._asked_to_stop())])
         weights = {kind: self.context.world / max(count, 1.0) for kind, count in zip(objectives, counts, strict=True)}
         sums = dict.fromkeys(objectives, 0.0)
+        self.engine.prepare()
         for number, batch in enumerate(batches):
             losses = self.engine.train(moment.task, batch, weights, (moment.step, number))
             for kind, loss in losses.items():
@@ -107,7 +109,7 @@ class Trainer:
         means = {kind: total / max(count, 1.0) for kind, total, count in zip(objectives, totals, counts, strict=True)}
         finite = all(map(math.isfinite, means.values()))
         rate = self._learning_rate(moment)
-        norm = self.engine.step(rate, self._active(moment) if finite else set())
+        norm, applied = self.engine.step(rate, self._active(moment) if finite else set())
         self.report(
             "step",
             step=moment.step,
@@ -118,11 +120,12 @@ class Trainer:
             gradient_norm=norm,
             rows=moment.rows,
             tokens=int(tokens),
-            skipped=not finite,
+            skipped=not (finite and applied),
             seconds=round(time.perf_counter() - started_at + data_seconds, 6),
             data_seconds=round(data_seconds, 6),
         )
-        self._count_skipped(moment.step, finite)
+        scale = self.engine.loss_scale
+        self._count_skipped(moment.step, finite and (applied or scale is None or scale.value > 1.0))
         return stop_votes > 0
 
     def _learning_rate(self, moment: Moment) -> float:
@@ -139,7 +142,7 @@ class Trainer:
         self.skipped = 0 if finite else self.skipped + 1
         if self.skipped >= MOST_SKIPPED:
             raise NumericError(
-                f"step {step}: the loss was not finite {MOST_SKIPPED} steps in a row; none of them changed the weights. "
+                f"step {step}: the gradient was not finite {MOST_SKIPPED} steps in a row; none of them changed the weights. "
                 "Lower optimizer.learning_rate, lengthen its warm-up, or set optimizer.clip_norm=1.0."
             )
 
@@ -189,6 +192,7 @@ class Trainer:
             "data": self._data_digests,
             "versions": {name: importlib.metadata.version(name) for name in ("ptm_dist", "torch", "deepspeed", "numpy")},
             "engine": self.recipe.engine.model_dump(mode="json"),
+            "loss_scale": asdict(self.engine.loss_scale) if self.engine.loss_scale else None,
         }
 
     def resume(self) -> int:
@@ -210,6 +214,8 @@ class Trainer:
             if found.state[key] != expected[key]:
                 raise ResumeMismatchError(f"{found.path} was written with another {key}. Restore it, or choose another --run.")
         read_state(self.engine, found.path)
+        if self.engine.loss_scale and found.state["loss_scale"]:
+            self.engine.loss_scale = LossScale(**found.state["loss_scale"])
         return found.step
 
     def try_out(self, steps: int) -> None:

@@ -19,6 +19,7 @@ MAY_CHANGE = {
     "engine.threads",
     "engine.zero_stage",
     "engine.timeout_seconds",
+    "engine.determinism",
     "checkpoint.every_steps",
     "checkpoint.keep_last",
     "evaluate.every_steps",
@@ -137,7 +138,6 @@ class TestDigest:
 REFUSED = [
     ({"batch.rows": None}, "batch: give either rows or tokens"),
     ({"batch.tokens": 5}, "batch: give either rows or tokens"),
-    ({"engine.zero_stage": 0, "engine.precision": "bf16"}, "engine: precision bf16 needs zero_stage 1, 2 or 3"),
     ({"model.hidden": 33}, "model: hidden 33 is not a multiple of heads 2"),
     ({"model.positions": 16}, "tasks.mlm.format.length 32 exceeds the model's positions 16"),
     ({"stages.0.steps.nsp": 5}, "stages.0.steps: 'nsp' is not defined; there are: mlm"),

@@ -141,7 +141,7 @@ class TestOverrides:
     def test_another_kind_drops_no_setting_given_beside_it(self, base):
         for words in (["kind=constant", "warmup_steps=9"], ["warmup_steps=9", "kind=constant"]):
             found = load_recipe([base], [f"optimizer.schedule.{word}" for word in words]).optimizer.schedule
-            assert found.model_dump() == {"kind": "constant", "warmup_steps": 9}
+            assert (found.kind, found.warmup_steps) == ("constant", 9)
 
     @pytest.mark.parametrize(
         ("override", "message"),

@@ -76,6 +76,9 @@ class Display:
         if self._bar is not None:
             self._tasks["train"] = self._bar.add_task("train", total=self._total, completed=event["step"], note="")
 
+    def _on_chosen(self, event: dict[str, Any]) -> None:
+        self.say(f"{event['key']}: auto is {event['value']}")
+
     def _on_step(self, event: dict[str, Any]) -> None:
         self._rate.add(event)
         note = f"loss {event['loss']:.3f}  {self._rate.per_second():,.0f} tokens/s"

@@ -93,6 +93,11 @@ class Batch(Section):
             raise ValueError("give either rows or tokens")
         return self
 
+    @property
+    def micro_rows(self) -> int:
+        """Most rows of a micro-batch; 1 until somebody has chosen."""
+        return 1 if self.micro == "auto" else self.micro
+
     def rows_of(self, mean_tokens: float) -> int:
         """Return the rows of a batch whose examples have `mean_tokens` on average."""
         return self.rows or max(1, round((self.tokens or 0) / mean_tokens))

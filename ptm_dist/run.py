@@ -85,6 +85,11 @@ class RunFolder:
         """A file that holds the number of steps to try: the run is a trial, and is thrown away."""
         return self.path / "TRIAL"
 
+    @property
+    def choices_path(self) -> Path:
+        """What the first attempt chose where the recipe says auto."""
+        return self.path / "choices.json"
+
     def logs(self, attempt: int) -> Path:
         """The folder of the log of each rank of an attempt."""
         return self.path / "logs" / f"attempt-{attempt}"

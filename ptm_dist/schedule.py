@@ -94,6 +94,11 @@ class Schedule:
         """Updates in the whole run."""
         return sum(stage.steps for stage in self.stages)
 
+    @property
+    def most_rows(self) -> int:
+        """Rows of the largest batch."""
+        return max(plan.rows for stage in self.stages for plan in stage.tasks)
+
     def at(self, step: int) -> Moment:
         """Return what step `step` does.
 

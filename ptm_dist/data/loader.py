@@ -70,6 +70,11 @@ class Reader:
             for name, directory in self.reading.directories.items()
         }
 
+    @cached_property
+    def _starts(self) -> dict[str, np.ndarray]:
+        """The first row of each chunk, by data set."""
+        return {data: np.cumsum([0, *(chunk.rows for chunk in reader.dataset.chunks)]) for data, reader in self._rows.items()}
+
     def order(self, data: str) -> Order:
         """Return the reading order of a data set."""
         if data not in self._orders:
@@ -88,14 +93,26 @@ class Reader:
     def held_out(self, task: str, data: str, most_rows: int) -> list[MicroBatch]:
         """Return this rank's part of `most_rows` rows spread evenly over a held-out data set, masked the same every time."""
         dataset = self._rows[data].dataset
-        starts = np.concatenate([[0], np.cumsum([chunk.rows for chunk in dataset.chunks])])
         count = min(most_rows, dataset.rows)
         mine = range(self.reading.rank * count // self.reading.world, (self.reading.rank + 1) * count // self.reading.world)
         rows = []
         for row in (number * dataset.rows // count for number in mine):
-            chunk = int(np.searchsorted(starts, row, side="right")) - 1
-            rows.append(self._corrupt(task, data, chunk, row - int(starts[chunk]), ("held_out", 0, row)))
+            rows.append(self._corrupt(task, data, *self._place(data, row), ("held_out", 0, row)))
         return self._cut(rows, count)
+
+    def longest(self, task: str, rows: int) -> MicroBatch:
+        """Return a micro-batch of the longest row of a task's training data, `rows` times: what memory must hold."""
+        data = f"{task}.train"
+        dataset = self._rows[data].dataset
+        number = int(dataset.lengths.argmax())
+        chunk, index = self._place(data, number)
+        row = self._corrupt(task, data, chunk, index, ("longest", 0, number))
+        return collate([row] * rows, self.reading.vocabulary.pad, rows)
+
+    def _place(self, data: str, row: int) -> tuple[int, int]:
+        starts = self._starts[data]
+        chunk = int(np.searchsorted(starts, row, side="right")) - 1
+        return chunk, row - int(starts[chunk])
 
     def _row(self, moment: Moment, order: Order, position: int) -> Row:
         address = order.locate(position)

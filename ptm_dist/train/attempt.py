@@ -6,16 +6,18 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Final
 
 import torch
 
-from ptm_dist.data.loader import Loader, Reading, require_rows
+from ptm_dist.data.loader import Loader, Reader, Reading, require_rows
 from ptm_dist.events import EventLog
 from ptm_dist.metrics import Exporter
 from ptm_dist.recipe import Recipe
 from ptm_dist.run import DataFolders, RunFolder
 from ptm_dist.schedule import Growth, Schedule, StagePlan, TaskPlan
+from ptm_dist.train.choices import settle
 from ptm_dist.train.commit import CheckpointStore
 from ptm_dist.train.context import WorkerContext
 from ptm_dist.train.engine import Engine
@@ -52,7 +54,7 @@ def reading_of(recipe: Recipe, data: DataFolders, rank: int, world: int) -> Read
         vocabulary=data.vocabulary,
         seed=recipe.seed,
         lanes=recipe.batch.lanes,
-        micro=recipe.batch.micro,
+        micro=recipe.batch.micro_rows,
         rank=rank,
         world=world,
     )
@@ -62,12 +64,14 @@ def build(recipe: Recipe, run: RunFolder, context: WorkerContext, report: Report
     """Put model, engine, loader and store together."""
     data = run.data()
     torch.set_num_threads(recipe.engine.threads)
+    schedule = schedule_of(recipe, data)
+    reading = reading_of(recipe, data, context.rank, context.world)
+    recipe, chosen = settle(recipe, run, context, schedule, Reader(reading))
+    for key, value in chosen.items():
+        report("chosen", key=key, value=value)
     torch.manual_seed(recipe.seed)
     engine = Engine(PretrainingModel(recipe, data.vocabulary), recipe, context)
-    schedule = schedule_of(recipe, data)
-    loader = Loader(
-        reading_of(recipe, data, context.rank, context.world), schedule, recipe.data.loader_processes, recipe.data.prefetch_steps
-    )
+    loader = Loader(replace(reading, micro=recipe.batch.micro_rows), schedule, recipe.data.loader_processes, recipe.data.prefetch_steps)
     store = CheckpointStore(run.checkpoints, context, recipe.checkpoint.keep_last)
     held_out = {task: data.open(task, "validation") for task in recipe.tasks}
     return Trainer(recipe, run, context, schedule, loader, engine, store, report, held_out)

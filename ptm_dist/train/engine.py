@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
-from typing import Any, Final
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -28,16 +28,13 @@ from ptm_dist.rng import derive_seed
 from ptm_dist.train.context import WorkerContext
 from ptm_dist.train.fragments import Layout
 from ptm_dist.train.loss_scale import LossScale
-from ptm_dist.train.module import PretrainingModel
+from ptm_dist.train.module import DTYPES, PretrainingModel, to_device
 
 deepspeed_logger.setLevel(logging.ERROR)
 # DeepSpeed 0.19 calls collectives by names that torch 2.13 renames; one line a call would bury everything else.
 warnings.filterwarnings("ignore", message=r"`torch\.distributed\..*is deprecated", category=FutureWarning)
 # The shared-memory collective of the CPU backend is compiled at start-up: tens of seconds, and a compiler, for nothing.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # type: ignore[attr-defined]
-
-
-DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Engine:
@@ -64,7 +61,7 @@ class Engine:
         # Dropout is drawn from a seed of its own each time, so that no generator state has to be stored.
         torch.manual_seed(derive_seed(self.recipe.seed, "dropout", *key, self.context.rank))
         with self._autocast():
-            total, losses = self._deepspeed(task, *self._move(batch), weights)
+            total, losses = self._deepspeed(task, *to_device(batch, self.context.device), weights)
         self._deepspeed.backward(total * self._own_scale)
         return {name: LossSum(loss.sum.detach(), loss.targets, loss.correct) for name, loss in losses.items()}
 
@@ -74,7 +71,7 @@ class Engine:
         self._deepspeed.eval()
         try:
             with self._autocast():
-                return self._deepspeed(task, *self._move(batch), weights)[1]
+                return self._deepspeed(task, *to_device(batch, self.context.device), weights)[1]
         finally:
             self._deepspeed.train()
 
@@ -127,15 +124,6 @@ class Engine:
         """Release what DeepSpeed holds."""
         self._deepspeed.destroy()
 
-    def _move(self, batch: MicroBatch) -> tuple[Any, ...]:
-        device = self.context.device
-        inputs = {name: torch.from_numpy(values).to(device) for name, values in batch.inputs.items()}
-        targets = {
-            name: (torch.from_numpy(found.positions).to(device), torch.from_numpy(found.labels).to(device))
-            for name, found in batch.targets.items()
-        }
-        return inputs, torch.from_numpy(batch.lengths).to(device), targets
-
 
 def _config(recipe: Recipe) -> dict[str, Any]:
     config: dict[str, Any] = {
@@ -166,4 +154,6 @@ def _config(recipe: Recipe) -> dict[str, Any]:
 
 def _set_determinism(promise: str) -> None:
     torch.use_deterministic_algorithms(promise == "strict")
+    # Else torch writes NaN into every new buffer, DeepSpeed's of gigabytes too.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision("highest" if promise == "strict" else "high")

@@ -182,13 +182,18 @@ class Trainer:
             self.report("checkpoint_saved", step=done, seconds=seconds, bytes=size, path=str(saved.path))
 
     @cached_property
+    def _identity(self) -> str:
+        # Of the recipe as it was written: where it says auto, this one holds what was chosen.
+        return self.run.recipe().digest
+
+    @cached_property
     def _data_digests(self) -> dict[str, str]:
         return {name: Dataset.open(path).digest for name, path in sorted(self.loader.reader.reading.directories.items())}
 
     def _state(self, done: int) -> dict[str, Any]:
         return {
             "step": done,
-            "recipe": self.recipe.digest,
+            "recipe": self._identity,
             "data": self._data_digests,
             "versions": {name: importlib.metadata.version(name) for name in ("ptm_dist", "torch", "deepspeed", "numpy")},
             "engine": self.recipe.engine.model_dump(mode="json"),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
+from ptm_dist.data.batch import MicroBatch
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.objectives.base import LossSum
 from ptm_dist.recipe import Recipe
+
+DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class PretrainingModel(nn.Module):
@@ -51,6 +56,16 @@ class PretrainingModel(nn.Module):
             # Stage 3 re-applies the last gradient of a head that takes no part, so each takes part with weight zero.
             total = total + 0.0 * self.heads[key](hidden[:1], nothing.new_zeros(1)).float().sum()
         return total, losses
+
+
+def to_device(batch: MicroBatch, device: torch.device) -> tuple[dict[str, Tensor], Tensor, dict[str, tuple[Tensor, Tensor]]]:
+    """Return inputs, lengths and targets of a micro-batch as `PretrainingModel.forward` takes them."""
+    inputs = {name: torch.from_numpy(values).to(device) for name, values in batch.inputs.items()}
+    targets = {
+        name: (torch.from_numpy(found.positions).to(device), torch.from_numpy(found.labels).to(device))
+        for name, found in batch.targets.items()
+    }
+    return inputs, torch.from_numpy(batch.lengths).to(device), targets
 
 
 def head_name(task: str, objective: object) -> str:

@@ -8,12 +8,20 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 
+from ptm_dist.data.loader import Reader
 from ptm_dist.events import read_events
 from ptm_dist.report import fill_masks, load_run
+from ptm_dist.store import read_json, write_json
+from ptm_dist.train import choices
+from ptm_dist.train.attempt import reading_of, schedule_of
+from ptm_dist.train.context import WorkerContext
 from ptm_dist.train.launch import free_port, launch
+from ptm_dist.train.module import PretrainingModel
 from tests.tiny import STEPS, ledger, ptm
 
+PLAN = {"PTM_TESTING": "1", "PTM_FAULTS": json.dumps([{"point": "step.begin", "rank": 1, "step": 13, "action": "kill", "count": 1}])}
 GOLDEN = Path(__file__).parent.parent / "golden" / "losses.json"
 
 
@@ -77,3 +85,37 @@ def test_every_rank_has_a_log_and_the_log_names_the_metrics(make_run):
     started = next(read_events(run.events_path, "attempt_started"))
     assert started["metrics"].startswith("http://127.0.0.1:")
     assert started["world"] == 2
+
+
+def test_auto_is_chosen_once_and_kept(make_run):
+    """What fits on this machine is more than the 8 rows that each of 2 workers has, so all of them go at once."""
+    run, recipe = make_run(batch={"micro": "auto"}, engine={"precision": "auto"})
+    killed = ptm("train", recipe, "--run", run.path, "--launcher", "local", **PLAN)
+    assert killed.returncode == 60, killed.stderr
+    assert "micro: auto is 8: " in killed.stdout
+    assert "precision: auto is fp32: there is no GPU" in killed.stdout
+    assert read_json(run.choices_path)["micro"][0] == 8
+    write_json(run.choices_path, {"micro": [2, "a machine with less memory"], "precision": ["fp32", "there is no GPU"]})
+    again = ptm("train", recipe, "--run", run.path, "--launcher", "local")
+    assert again.returncode == 0, again.stderr
+    assert "micro: auto is 2: a machine with less memory" in again.stdout
+    plain, _ = make_run("plain")
+    launch(plain, plain.next_attempt(), 2)
+    assert [loss for _, loss in ledger(run.path)] == pytest.approx([loss for _, loss in ledger(plain.path)], rel=2e-2)
+
+
+def test_what_fits_follows_from_memory(make_run, monkeypatch):
+    run, _ = make_run()
+    recipe, data = run.recipe(), run.data()
+    alone = WorkerContext(0, 1, 0, 1, torch.device("cpu"))
+    schedule, reader = schedule_of(recipe, data), Reader(reading_of(recipe, data, 0, 1))
+    most, why = choices.largest_micro(recipe, alone, schedule, reader)
+    assert most == 16, "the whole batch"
+    row_bytes = float(why.split()[0]) * 2**20
+    # Two layers of width 32 keep, for each of 32 tokens, some tens of vectors of 32 floats.
+    assert 20 * 2 * 32 * 32 * 4 < row_bytes < 100 * 2 * 32 * 32 * 4
+    for rows, fits in ((5, 4), (3, 2), (0.1, 1)):
+        states = choices.state_bytes(sum(p.numel() for p in PretrainingModel(recipe, data.vocabulary).parameters()), 1, 1)
+        free = int((states + rows * 1.5 * row_bytes) / 0.8)
+        monkeypatch.setattr(choices, "free_bytes", lambda _, free=free: free)
+        assert choices.largest_micro(recipe, alone, schedule, reader)[0] == fits

@@ -89,7 +89,7 @@ class FlatOptimizer(torch.optim.Optimizer):
         raise NotImplementedError
 
 
-_LAYER = re.compile(r"^backbone\.layers\.(\d+)\.")
+_LAYER = re.compile(r"^backbone\.(?:.+\.)?layers\.(\d+)\.")
 
 
 def parameter_groups(module: nn.Module, settings: OptimizerSettings) -> list[Group]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ptm_dist.data.batch import MicroBatch
 from ptm_dist.data.vocabulary import Vocabulary
-from ptm_dist.objectives.base import LossSum
+from ptm_dist.objectives.base import LossSum, Objective
 from ptm_dist.recipe import Recipe
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -68,10 +68,11 @@ def to_device(batch: MicroBatch, device: torch.device) -> tuple[dict[str, Tensor
     return inputs, torch.from_numpy(batch.lengths).to(device), targets
 
 
-def head_name(task: str, objective: object) -> str:
+def head_name(task: str, objective: Objective) -> str:
     """Return the name of an objective's head: the vocabulary head is shared by all tasks, a classifier belongs to one."""
-    spec = objective.head  # type: ignore[attr-defined]
-    return spec.kind if spec.classes == 0 else f"{task}-{objective.kind}"  # type: ignore[attr-defined]
+    spec = objective.head
+    # A kind may be package.module:Class, and torch allows no dot in the name of a module.
+    return spec.kind if spec.classes == 0 else f"{task}-{objective.kind}".replace(".", "_")
 
 
 def stored_shape(parameter: nn.Parameter) -> tuple[int, ...]:

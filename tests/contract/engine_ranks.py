@@ -1,0 +1,152 @@
+"""What each rank of the engine's contract does: a few steps of every family, and every tensor of the state gathered."""
+
+import os
+import signal
+
+import numpy as np
+import torch
+
+from ptm_dist.data.batch import Row, collate
+from ptm_dist.data.loader import die_with_parent
+from ptm_dist.data.vocabulary import Vocabulary
+from ptm_dist.models import FAMILIES
+from ptm_dist.optimizers.base import parameter_groups
+from ptm_dist.recipe_io import recipe_from_json, recipe_to_json
+from ptm_dist.rng import Draws
+from ptm_dist.train.context import join, leave
+from ptm_dist.train.engine import Engine
+from ptm_dist.train.module import PretrainingModel, head_name, stored_shape, to_device
+from tests.tiny import merged, tiny_recipe
+
+VOCABULARY = Vocabulary(size=100, begin=0, pad=1, end=2, unknown=3, mask=99)
+ROWS = 8
+STEPS = [("mlm", 2), ("first", 1), ("mlm", 4), ("first", 2)]
+"""Task and number of micro-batches of each step; the head of the task named second stays idle."""
+SMALL = {"layers": 2, "hidden": 16, "heads": 2, "intermediate": 32, "positions": 32, "dropout": 0.0, "attention_dropout": 0.0}
+OPTIMIZERS = {
+    # A large eps: without it the first step is the sign of the gradient, which a rounding error can turn.
+    "adamw": {"kind": "adamw", "learning_rate": 1e-2, "eps": 1e-3},
+    "lamb": {"kind": "lamb", "learning_rate": 1e-2, "eps": 1e-3},
+}
+
+
+def families():
+    """Return the settings of every family, in small, and of one that uses a layer three times."""
+    known = {kind: {"kind": kind} | {k: v for k, v in SMALL.items() if k in family.model_fields} for kind, family in FAMILIES.items()}
+    return known | {"looped": {"kind": "tests.dummies:Looped"}}
+
+
+def cases():
+    """Yield every family with every optimizer."""
+    return [(family, optimizer) for family in families() for optimizer in OPTIMIZERS]
+
+
+def recipe_of(family, optimizer, stage=0, clip_norm=0.5):
+    dummy = {"format": {"kind": "full_sentences", "length": 32}, "objectives": [{"kind": "tests.dummies:WhichThird"}]}
+    plain = merged(recipe_to_json(tiny_recipe()), {"tasks": {"first": dummy, "second": dummy}, "engine": {"zero_stage": stage}})
+    plain |= {"model": families()[family], "optimizer": OPTIMIZERS[optimizer] | {"clip_norm": clip_norm}}
+    return recipe_from_json(plain)
+
+
+def rows_of(recipe, step):
+    """Return the rows of a step, corrupted: the same for every rank."""
+    task, _ = STEPS[step]
+    found = []
+    for number in range(ROWS):
+        rng = np.random.default_rng([step, number])
+        row = Row({"tokens": rng.integers(4, 99, rng.integers(6, 30))})
+        for objective in recipe.tasks[task].objectives:
+            row = objective.corrupt(row, VOCABULARY, Draws(1, "contract", step, number))
+        found.append(row)
+    return found
+
+
+def count_of(rows, kind):
+    return sum(len(row.targets[kind].labels) for row in rows)
+
+
+def batches_of(rows, rank, world, number):
+    mine = rows[rank * len(rows) // world : (rank + 1) * len(rows) // world]
+    width = -(-len(mine) // number)
+    return [collate(mine[start : start + width], VOCABULARY.pad, width) for start in range(0, number * width, width)]
+
+
+def parts_of(recipe, task):
+    return {"backbone", *(head_name(task, objective) for objective in recipe.tasks[task].objectives)}
+
+
+def train(recipe, context):
+    """Return the state after each step, as whole tensors by name, on rank 0."""
+    torch.manual_seed(0)
+    engine = Engine(PretrainingModel(recipe, VOCABULARY), recipe, context)
+    states = []
+    for step, (task, number) in enumerate(STEPS):
+        rows = rows_of(recipe, step)
+        weights = {objective.kind: context.world / count_of(rows, objective.kind) for objective in recipe.tasks[task].objectives}
+        for micro, batch in enumerate(batches_of(rows, context.rank, context.world, number)):
+            engine.train(task, batch, weights, (step, micro))
+        engine.step(1e-2, parts_of(recipe, task))
+        states.append(whole_state(engine, context))
+    engine.close()
+    return states
+
+
+def whole_state(engine, context):
+    mine = []
+    for fragment in engine.layout.owned:
+        state = engine.optimizer.state[fragment.flat]
+        for key, tensor in (("weight", fragment.flat), *((key, state[key]) for key in engine.optimizer.moments)):
+            mine.append((f"{fragment.name}|{key}", fragment.start, fragment.of(tensor).numpy().copy()))
+    whole = {}
+    for name, start, values in (item for items in context.gather(mine) for item in items):
+        shape = engine.layout.shapes[name.rpartition("|")[0]]
+        whole.setdefault(name, torch.full((int(np.prod(shape)),), float("nan")))[start : start + len(values)] = torch.from_numpy(values)
+    return whole
+
+
+def reference(recipe):
+    """Return the same from one process that knows neither ranks nor micro-batches nor DeepSpeed."""
+    torch.manual_seed(0)
+    model = PretrainingModel(recipe, VOCABULARY)
+    optimizer = recipe.optimizer.build(parameter_groups(model, recipe.optimizer))
+    names = dict(model.named_parameters())
+    for parameter in names.values():
+        optimizer.init_state(parameter)
+    states = []
+    for step, (task, _) in enumerate(STEPS):
+        rows = rows_of(recipe, step)
+        weights = {objective.kind: 1.0 / count_of(rows, objective.kind) for objective in recipe.tasks[task].objectives}
+        (batch,) = batches_of(rows, 0, 1, 1)
+        optimizer.zero_grad()
+        model(task, *to_device(batch, torch.device("cpu")), weights)[0].backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optimizer.clip_norm)
+        for group in optimizer.param_groups:
+            group["active"] = group["part"] in parts_of(recipe, task)
+        optimizer.step()
+        whole = {}
+        for name, parameter in names.items():
+            for key, tensor in (("weight", parameter), *((key, optimizer.state[parameter][key]) for key in optimizer.moments)):
+                kept = tensor.detach()[: stored_shape(parameter)[0]] if tensor.ndim else tensor.detach()
+                whole[f"{name}|{key}"] = kept.flatten().clone()
+        states.append(whole)
+    return states
+
+
+def run_rank(rank, world, stage, port, path):
+    """Be a rank: train every case, and let rank 0 write what came out."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    context = join(1, 60)
+    found = {f"{family} {optimizer}": train(recipe_of(family, optimizer, stage), context) for family, optimizer in cases()}
+    if rank == 0:
+        torch.save(found, path)
+    leave()
+    os._exit(0)

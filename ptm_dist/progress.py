@@ -79,6 +79,16 @@ class Display:
     def _on_chosen(self, event: dict[str, Any]) -> None:
         self.say(f"{event['key']}: auto is {event['value']}")
 
+    def _on_initialized(self, event: dict[str, Any]) -> None:
+        fresh = f"; fresh: {', '.join(event['fresh'])}" if event["fresh"] else ", every parameter"
+        self.say(f"weights from {event['source']}{fresh}")
+
+    def _on_heads_added(self, event: dict[str, Any]) -> None:
+        self.say(f"step {event['step']:,}: new, with fresh weights: {', '.join(event['parameters'])}")
+
+    def _on_code_changed(self, event: dict[str, Any]) -> None:
+        self.say(f"this attempt runs other code ({event['before']} -> {event['after']}): its losses may differ in their last digits")
+
     def _on_step(self, event: dict[str, Any]) -> None:
         self._rate.add(event)
         note = f"loss {event['loss']:.3f}  {self._rate.per_second():,.0f} tokens/s"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from ptm_dist.changes import Change
 
 Steps = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -15,6 +17,7 @@ class Rate(BaseModel):
     """Linear warm-up to the peak over `warmup_steps`; what comes then is the kind's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    change: ClassVar[Change] = "reason"
 
     warmup_steps: Steps = 0
     first_update: Literal["moves", "rests"] = "moves"

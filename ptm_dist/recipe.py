@@ -1,14 +1,16 @@
 """The recipe: everything that decides what a run computes, as one strict and frozen schema.
 
-Fields marked MAY_CHANGE do not enter the digest: a run may be resumed with other values of them.
+Every field has a tag of `changes`, its own or that of its class; what is tagged allowed does not enter the digest.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from itertools import accumulate
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
+from ptm_dist.changes import ALLOWED, REASON, Change, change_of, tag_of
 from ptm_dist.corpus import SOURCES, TOKENIZERS
 from ptm_dist.corpus.clean import CleanSettings
 from ptm_dist.corpus.dedup import DedupSettings
@@ -24,9 +26,9 @@ from ptm_dist.plugins import plugin
 from ptm_dist.schedule import SCHEDULES
 from ptm_dist.store import digest
 
-MAY_CHANGE: dict[str, Any] = {"may_change": True}
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Count: TypeAlias = Annotated[int, Field(gt=0)]
+ExtendedRate: TypeAlias = Literal["stretch", "hold", "restart"]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -39,6 +41,8 @@ class Section(BaseModel):
 class Corpus(Section):
     """What happens to documents before any format sees them."""
 
+    change: ClassVar[Change] = "frozen"
+
     clean: CleanSettings = CleanSettings()
     dedup: DedupSettings = DedupSettings()
     split: SplitSettings = SplitSettings()
@@ -46,6 +50,8 @@ class Corpus(Section):
 
 class Task(Section):
     """A format over sources, and the objectives trained on its examples."""
+
+    change: ClassVar[Change] = "frozen"
 
     format: Annotated[Any, plugin(FORMATS)]
     """How documents become examples."""
@@ -58,6 +64,8 @@ class Task(Section):
 class Stage(Section):
     """A stretch of training with its own set of tasks."""
 
+    change: ClassVar[Change] = "frozen"
+
     name: Name
     steps: dict[str, Count]
     """Updates of each task in this stage."""
@@ -65,6 +73,8 @@ class Stage(Section):
 
 class BatchWarmup(Section):
     """Smaller batches at the beginning of a run."""
+
+    change: ClassVar[Change] = "frozen"
 
     start: Annotated[float, Field(gt=0, le=1)]
     """The first batch, as a share of the full one."""
@@ -75,11 +85,13 @@ class BatchWarmup(Section):
 class Batch(Section):
     """How much goes into one update, over all workers."""
 
+    change: ClassVar[Change] = "frozen"
+
     rows: Count | None = None
     """Examples in a batch. Give this or `tokens`."""
     tokens: Count | None = None
     """Tokens in a batch; the rows are this divided by the mean length of the task's examples."""
-    micro: Annotated[Count | Literal["auto"], Field(json_schema_extra=MAY_CHANGE)] = 16
+    micro: Annotated[Count | Literal["auto"], Field(json_schema_extra=ALLOWED)] = 16
     """Most rows that a worker forwards at once; more are accumulated. auto finds how many fit when the run starts, and writes that
     into the run."""
     warmup: BatchWarmup | None = None
@@ -106,58 +118,81 @@ class Batch(Section):
 class Engine(Section):
     """How the work is spread and in which precision it is done."""
 
-    workers: Annotated[Count, Field(json_schema_extra=MAY_CHANGE)] = 1
+    change: ClassVar[Change] = "allowed"
+
+    workers: Count = 1
     """Ranks, one a GPU or a few CPU cores."""
-    threads: Annotated[Count, Field(json_schema_extra=MAY_CHANGE)] = 1
+    threads: Count = 1
     """CPU threads of a worker."""
-    zero_stage: Annotated[Literal[0, 1, 2, 3], Field(json_schema_extra=MAY_CHANGE)] = 0
+    zero_stage: Literal[0, 1, 2, 3] = 0
     """What DeepSpeed shards: nothing, optimizer state, gradients too, parameters too."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Field(json_schema_extra=REASON)] = "fp32"
     """What the forward pass computes in; weights and optimizer state stay fp32. fp16 has a dynamic loss scale, for GPUs without
     bf16. auto takes what this machine is good at when the run starts, and writes it into the run."""
-    determinism: Annotated[Literal["strict", "fast"], Field(json_schema_extra=MAY_CHANGE)] = "strict"
+    determinism: Literal["strict", "fast"] = "strict"
     """On GPUs: strict gives equal bits to equal runs as far as kernels allow, fast gives equal rows and masks only."""
-    timeout_seconds: Annotated[Count, Field(json_schema_extra=MAY_CHANGE)] = 600
+    timeout_seconds: Count = 600
     """How long a collective waits for a worker before the run ends with exit code 60."""
 
 
 class Checkpoints(Section):
     """When state is written, and how much of it is kept."""
 
-    every_steps: Annotated[Count, Field(json_schema_extra=MAY_CHANGE)] = 1000
-    keep_last: Annotated[int, Field(ge=2, json_schema_extra=MAY_CHANGE)] = 3
+    change: ClassVar[Change] = "allowed"
+
+    every_steps: Count = 1000
+    keep_last: Annotated[int, Field(ge=2)] = 3
 
 
 class Evaluation(Section):
     """Held-out loss during training."""
 
-    every_steps: Annotated[Count, Field(json_schema_extra=MAY_CHANGE)] = 1000
-    rows: Annotated[Count, Field(json_schema_extra=MAY_CHANGE)] = 512
+    change: ClassVar[Change] = "allowed"
+
+    every_steps: Count = 1000
+    rows: Count = 512
     """Held-out examples of each task, at most; their masks are the same every time."""
 
 
 class Data(Section):
     """Reading examples during training."""
 
-    loader_processes: Annotated[int, Field(ge=0, le=64, json_schema_extra=MAY_CHANGE)] = 0
+    change: ClassVar[Change] = "allowed"
+
+    loader_processes: Annotated[int, Field(ge=0, le=64)] = 0
     """Processes that read ahead for each worker; 0 reads ahead in a thread. The order never depends on it."""
-    prefetch_steps: Annotated[Count, Field(json_schema_extra=MAY_CHANGE)] = 4
+    prefetch_steps: Count = 4
 
 
 class Metrics(Section):
     """The Prometheus endpoint of worker 0."""
 
-    host: Annotated[str, Field(json_schema_extra=MAY_CHANGE)] = "127.0.0.1"
+    change: ClassVar[Change] = "allowed"
+
+    host: str = "127.0.0.1"
     """Interface to listen on; the default can be reached from this machine only."""
-    port: Annotated[int, Field(ge=0, le=65535, json_schema_extra=MAY_CHANGE)] = 0
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
     """0 takes a free port and says which."""
+
+
+class Extension(Section):
+    """A run that was made longer than planned; ptm train --extend writes it."""
+
+    change: ClassVar[Change] = "frozen"
+
+    after_steps: Count
+    """The steps that were planned at first."""
+    rate: ExtendedRate
+    """The learning rate: its shape over all steps, so that it jumps up; what it was at the last planned step; a new warm-up and decay."""
 
 
 class Recipe(Section):
     """One published or own system, from raw text to weights."""
 
+    change: ClassVar[Change] = "frozen"
+
     name: Name
-    paper: str = ""
+    paper: Annotated[str, Field(json_schema_extra=ALLOWED)] = ""
     """Where the setting was published."""
     seed: Annotated[int, Field(ge=0)] = 1
     init: str | None = None
@@ -171,6 +206,8 @@ class Recipe(Section):
     """Give these, or a `schedule` that makes them."""
     schedule: Annotated[Any, plugin(SCHEDULES)] | None = None
     """How tasks join one after the other."""
+    extended: Extension | None = None
+    """Set when a run goes on beyond its planned steps."""
     batch: Batch
     optimizer: Annotated[SerializeAsAny[OptimizerSettings], plugin(OPTIMIZERS)]
     engine: Engine = Engine()
@@ -208,13 +245,33 @@ class Recipe(Section):
         """Updates of the whole run."""
         return sum(sum(stage.steps.values()) for stage in self.planned_stages)
 
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of an update."""
+        shape, more = self.optimizer.schedule, self.extended
+        first, end = 0, self.total_steps
+        if shape.restart == "stage":
+            first, end = self._stage_around(step)
+        elif more and more.rate != "stretch":
+            planned = step < more.after_steps or more.rate == "hold"
+            first, end = (0, more.after_steps) if planned else (more.after_steps, end)
+        return self.optimizer.learning_rate * shape.factor(min(step, end - 1) - first, end - first)
+
+    def _stage_around(self, step: int) -> tuple[int, int]:
+        ends = list(accumulate(sum(stage.steps.values()) for stage in self.planned_stages))
+        number = next((number for number, end in enumerate(ends) if step < end), len(ends) - 1)
+        return ends[number - 1] if number else 0, ends[number]
+
     def sources_of(self, task: str) -> list[str]:
         """Return the names of the sources that a task reads, sorted."""
         return sorted(self.tasks[task].sources or self.sources)
 
+    def change_of(self, key: str) -> Change:
+        """Return whether a run may go on with another value at a dotted path."""
+        return change_of(self, key.split("."))
+
     def frozen(self) -> dict[str, Any]:
-        """Return the part of the recipe that a run may never change."""
-        return _without_changeable(self)
+        """Return the part of the recipe that decides what comes out."""
+        return _without_allowed(self)
 
     @property
     def digest(self) -> str:
@@ -228,13 +285,14 @@ def _known(path: str, used: Any, defined: Any) -> None:
             raise ValueError(f"{path}: {name!r} is not defined; there are: {', '.join(sorted(defined))}")
 
 
-def _without_changeable(section: BaseModel) -> dict[str, Any]:
+def _without_allowed(section: BaseModel) -> dict[str, Any]:
     kept = {}
-    for name, field in type(section).model_fields.items():
-        extra = field.json_schema_extra
-        if not (isinstance(extra, dict) and extra.get("may_change")):
-            value = getattr(section, name)
-            kept[name] = _without_changeable(value) if isinstance(value, Section) else _plain(value)
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            kept[name] = _without_allowed(value)
+        elif tag_of(type(section), name) != "allowed":
+            kept[name] = _plain(value)
     return kept
 
 

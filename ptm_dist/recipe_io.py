@@ -30,8 +30,12 @@ def load_recipe(files: Sequence[str | Path], overrides: Sequence[str] = (), text
         ConfigError: a file cannot be read, or the result is no recipe; one line a problem.
 
     """
-    data: dict[str, Any] = {}
-    origins: Origins = {}
+    return _loaded({}, {}, files, overrides, text)
+
+
+def _loaded(
+    data: dict[str, Any], origins: Origins, files: Sequence[str | Path], overrides: Sequence[str], text: Sequence[str] = ()
+) -> Recipe:
     for file in files:
         data = _merged(data, _read_file(Path(file), origins, ()))
     if text:
@@ -40,6 +44,16 @@ def load_recipe(files: Sequence[str | Path], overrides: Sequence[str] = (), text
     for override in sorted(overrides, key=lambda text: not text.partition("=")[0].endswith("kind")):
         data = _override(data, override, origins)
     return _validated(data, origins)
+
+
+def overlaid(recipe: Recipe, files: Sequence[str | Path], overrides: Sequence[str]) -> Recipe:
+    """Return a recipe with files merged over it, left to right, and then `dotted.key=value` set.
+
+    Raises:
+        ConfigError: a file cannot be read, or the result is no recipe; one line a problem.
+
+    """
+    return _loaded(recipe_to_json(recipe), {}, files, overrides)
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,13 @@ from ptm_dist.events import read_events, steps_of
 from ptm_dist.models.interop import EXPORTERS
 from ptm_dist.models.interop.folder import write_folder
 from ptm_dist.recipe import Recipe
+from ptm_dist.recipe_io import save_recipe
 from ptm_dist.run import RunFolder
+from ptm_dist.store import explain_disk_errors
 from ptm_dist.train.committed import list_checkpoints, verify
 from ptm_dist.train.module import PretrainingModel
-from ptm_dist.train.state import StateFiles
+from ptm_dist.train.state import StateFiles, consolidate
+from ptm_dist.train.weights import TOKENIZER
 
 if TYPE_CHECKING:
     import pandas
@@ -109,6 +113,24 @@ def export(run: Run, directory: Path, step: int | None = None) -> None:
         raise ConfigError(f"model.kind {recipe.model.kind!r} cannot be exported to Hugging Face; can: {', '.join(sorted(EXPORTERS))}.")
     config, tensors = EXPORTERS[recipe.model.kind].to_hugging_face(run.weights(step), recipe.model, data.vocabulary)
     write_folder(directory, config, tensors, data.tokenizer, card(run))
+
+
+def make_portable(run: Run, directory: Path, step: int | None = None, *, weights_only: bool = False) -> None:
+    """Write a checkpoint as one file, with recipe and tokenizer: a folder that `init:` takes, wherever it is carried.
+
+    Raises:
+        ConfigError: there is no such checkpoint, or the folder is not empty.
+        StorageError: the disk is full or cannot be written.
+
+    """
+    if directory.exists() and any(directory.iterdir()):
+        raise ConfigError(f"{directory} is not empty. Choose another folder.")
+    source = run.checkpoint(step)
+    with explain_disk_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(run.folder.data().tokenizer, directory / TOKENIZER)
+        consolidate(source, directory, weights_only)
+    save_recipe(run.recipe, directory / "recipe.json")
 
 
 def card(run: Run) -> str:

@@ -86,6 +86,16 @@ class RunFolder:
         return self.path / "TRIAL"
 
     @property
+    def history_path(self) -> Path:
+        """Changes of the recipe between attempts, and their reasons."""
+        return self.path / "history.json"
+
+    @property
+    def parent_path(self) -> Path:
+        """What this run was forked from."""
+        return self.path / "parent.json"
+
+    @property
     def choices_path(self) -> Path:
         """What the first attempt chose where the recipe says auto."""
         return self.path / "choices.json"
@@ -125,23 +135,56 @@ class RunFolder:
             return False
         return all((path / MANIFEST).exists() for splits in self.data().datasets.values() for path in splits.values())
 
-    def claim(self, recipe: Recipe) -> None:
-        """Make the directory one of `recipe`, or check that it is.
+    def claim(self, recipe: Recipe, because: str = "") -> None:
+        """Make the directory one of `recipe`, or check that it may go on with it.
+
+        `because` is why settings tagged "reason" have changed; it goes into the history of the run.
 
         Raises:
-            ResumeMismatchError: it holds a run of another recipe.
+            ResumeMismatchError: it holds a run of a recipe that differs in what may not change, or not without a reason.
             StorageError: it cannot be written.
 
         """
         with explain_disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         if self.exists and (known := self.recipe()).digest != recipe.digest:
-            changes = [f"{key}: {old!r} -> {new!r}" for key, old, new in recipe_diff(known, recipe)]
-            raise ResumeMismatchError(
-                f"{self.path} holds a run of another recipe ({'; '.join(changes[:5]) or 'the code changed'}). "
-                "Give the old values, or choose another directory with --run."
-            )
+            self._require_allowed(known, recipe, because)
+            self.note_change(known, recipe, because)
         save_recipe(recipe, self.recipe_path)
+
+    def _require_allowed(self, known: Recipe, recipe: Recipe, because: str) -> None:
+        changes = [(key, old, new) for key, old, new in recipe_diff(known, recipe) if known.change_of(key) != "allowed"]
+        told = "; ".join(f"{key}: {old!r} -> {new!r}" for key, old, new in changes[:5]) or "the code changed"
+        if all(known.change_of(key) == "reason" for key, _, _ in changes) and changes:
+            if not because:
+                raise ResumeMismatchError(
+                    f"{self.path} holds a run with other settings ({told}). Give the old values, go on with --because "
+                    '"why they changed", or choose another directory with --run.'
+                )
+            return
+        raise ResumeMismatchError(
+            f"{self.path} holds a run of another recipe ({told}). Give the old values, choose another directory with --run, or start "
+            f"a run from its weights and its place in the data: ptm fork {self.path} --at STEP KEY=VALUE"
+        )
+
+    def note_change(self, before: Recipe, after: Recipe, because: str) -> None:
+        """Add a change of the recipe to the history of the run, which lets it read the checkpoints written before."""
+        changes = [[key, old, new] for key, old, new in recipe_diff(before, after)]
+        entry = {"time": time.time(), "because": because, "before": before.digest, "after": after.digest, "changes": changes}
+        write_json(self.history_path, [*self.history(), entry])
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the changes of the recipe, oldest first: time, because, digests before and after, [key, old, new] of each."""
+        return read_json(self.history_path) if self.history_path.exists() else []
+
+    def parent(self) -> dict[str, Any] | None:
+        """Return what this run was forked from: run, step, the digests of its recipe; None for a run of its own."""
+        return read_json(self.parent_path) if self.parent_path.exists() else None
+
+    def known_digests(self) -> set[str]:
+        """Return the digests of recipes whose checkpoints this run may go on from."""
+        inherited = self.parent() or {"digests": []}
+        return {self.recipe().digest, *(entry["before"] for entry in self.history()), *inherited["digests"]}
 
     def set_data(self, data: DataFolders) -> None:
         """Record where the prepared data lie.

@@ -116,13 +116,9 @@ class Schedule:
         )
         return Moment(step, number, plan.task, plan.data, self._rows(plan, np.array([step]))[0].item(), position)
 
-    def first_step(self, stage: int) -> int:
-        """Return the step at which a stage begins."""
-        return sum(earlier.steps for earlier in self.stages[:stage])
-
     def _consumed(self, stage: int, task: int, steps: int) -> int:
         """Return the rows that a task consumes in the first `steps` of a stage."""
-        first, plan = self.first_step(stage), self.stages[stage].tasks[task]
+        first, plan = sum(earlier.steps for earlier in self.stages[:stage]), self.stages[stage].tasks[task]
         mine = self.stages[stage].sequence[:steps] == task
         growing = max(0, self.growth.steps - first) if self.growth else 0
         grown = self._rows(plan, first + np.flatnonzero(mine[:growing])).sum()

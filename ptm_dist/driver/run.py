@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ptm_dist.driver.change import extended
 from ptm_dist.driver.cluster import start_ray
 from ptm_dist.driver.prepare import prepare
 from ptm_dist.driver.train import train
-from ptm_dist.errors import ConfigError
 from ptm_dist.events import read_events
 from ptm_dist.recipe import Recipe
 from ptm_dist.report import Run, export
 from ptm_dist.run import DataFolders, RunFolder
 from ptm_dist.train.committed import list_checkpoints
+from ptm_dist.train.weights import require_same_tokenizer, source_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Places:
     run: Path
     cache: Path
     launcher: str = "ray"
+    because: str = ""
+    """Why settings of an existing run have changed."""
+    extend: str | None = None
+    """What the learning rate does in a run that is made longer."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +48,17 @@ def prepare_run(recipe: Recipe, places: Places, watcher: Watcher) -> RunFolder:
     """Claim the run directory and prepare what is missing of its data.
 
     Raises:
-        ConfigError: the recipe asks for what is not built yet.
+        ConfigError: the weights of `init:` are not there, or their tokenizer is another.
 
     """
-    if recipe.init is not None:
-        raise ConfigError("init: starting from other weights is not built yet. Leave it out.")
+    source = source_of(recipe.init) if recipe.init else None
     run = RunFolder(places.run)
-    run.claim(recipe)
+    recipe = extended(run, recipe, places.extend)
+    run.claim(recipe, places.because)
     start_ray(recipe)
     prepared = prepare(recipe, places.cache, watcher.stage)
+    if source:
+        require_same_tokenizer(source, prepared.tokenizer)
     run.set_data(DataFolders(prepared.tokenizer.resolve(), _absolute(prepared.datasets)))
     return run
 
@@ -65,7 +72,10 @@ def train_run(recipe: Recipe, places: Places, watcher: Watcher) -> Run:
 
     """
     run = RunFolder(places.run)
-    run.claim(recipe)
+    if recipe.init and not run.exists:
+        source_of(recipe.init)  # Before the directory is claimed for a recipe that cannot start.
+    recipe = extended(run, recipe, places.extend)
+    run.claim(recipe, places.because)
     with run.owned("driver"):
         watcher.say(where_it_stands(run, recipe))
         if not finished(run, recipe):

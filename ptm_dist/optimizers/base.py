@@ -16,6 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from ptm_dist.changes import Change
 from ptm_dist.plugins import plugin
 from ptm_dist.rates import RATES, Linear
 
@@ -28,6 +29,7 @@ class OptimizerSettings(BaseModel):
     """What all optimizers have in common."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    change: ClassVar[Change] = "reason"
 
     learning_rate: Positive
     """The peak of the schedule."""

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import torch
 
 from ptm_dist.data.loader import Loader, Reader, Reading, require_rows
-from ptm_dist.events import EventLog
+from ptm_dist.errors import ConfigError
+from ptm_dist.events import EventLog, read_events
 from ptm_dist.metrics import Exporter
 from ptm_dist.recipe import Recipe
 from ptm_dist.run import DataFolders, RunFolder
 from ptm_dist.schedule import Growth, Schedule, StagePlan, TaskPlan
+from ptm_dist.store import digest
 from ptm_dist.train.choices import settle
 from ptm_dist.train.commit import CheckpointStore
 from ptm_dist.train.context import WorkerContext
@@ -61,8 +65,18 @@ def reading_of(recipe: Recipe, data: DataFolders, rank: int, world: int) -> Read
 
 
 def build(recipe: Recipe, run: RunFolder, context: WorkerContext, report: Reporter) -> Trainer:
-    """Put model, engine, loader and store together."""
+    """Put model, engine, loader and store together.
+
+    Raises:
+        ConfigError: the lanes cannot be dealt evenly to so many workers.
+
+    """
     data = run.data()
+    if recipe.batch.lanes % context.world:
+        raise ConfigError(
+            f"engine.workers {context.world}: batch.lanes {recipe.batch.lanes} cannot be dealt to them evenly, so workers would wait for "
+            f"each other. Take a divisor: {', '.join(str(n) for n in range(1, recipe.batch.lanes + 1) if recipe.batch.lanes % n == 0)}."
+        )
     torch.set_num_threads(recipe.engine.threads)
     schedule = schedule_of(recipe, data)
     reading = reading_of(recipe, data, context.rank, context.world)
@@ -98,12 +112,43 @@ def attempt(run: RunFolder, context: WorkerContext) -> None:
             _on_signal(number, trainer.stop_signals.append)
         start, total = trainer.resume(), trainer.schedule.total_steps
         examples = sum(data.open(task, "train").rows for data in [run.data()] for task in recipe.tasks)
-        report("attempt_started", step=start, total_steps=total, world=context.world, metrics=address, examples=examples, pids=pids)
+        code, before = code_version(), last_code(run)
+        if before and before != code:
+            report("code_changed", before=before, after=code)
+        report(
+            "attempt_started",
+            step=start,
+            total_steps=total,
+            world=context.world,
+            metrics=address,
+            examples=examples,
+            pids=pids,
+            code=code,
+            repeats=promise(recipe, context),
+        )
         if run.trial_path.exists():
             trainer.try_out(int(run.trial_path.read_text()))
             return
         trainer.train(start, total)
         report("attempt_finished", step=total)
+
+
+def promise(recipe: Recipe, context: WorkerContext) -> str:
+    """Return what another attempt of the same recipe, world size and kind of machine will repeat."""
+    return "rows and masks" if context.device.type == "cuda" and recipe.engine.determinism == "fast" else "bits"
+
+
+def code_version() -> str:
+    """Return the version of the package, with the start of a hash of its sources."""
+    package = Path(__file__).parent.parent
+    sources = {str(path.relative_to(package)): path.read_text(encoding="utf8") for path in package.rglob("*.py")}
+    return f"{importlib.metadata.version('ptm_dist')}+{digest(sources)[:8]}"
+
+
+def last_code(run: RunFolder) -> str | None:
+    """Return the code that the last attempt ran."""
+    started = list(read_events(run.events_path, "attempt_started"))
+    return started[-1].get("code") if started else None
 
 
 def _on_signal(number: int, action: Callable[[int], None]) -> None:

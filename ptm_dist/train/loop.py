@@ -28,11 +28,13 @@ from ptm_dist.recipe import Recipe
 from ptm_dist.run import RunFolder
 from ptm_dist.schedule import Moment, Schedule
 from ptm_dist.train.commit import CheckpointStore
+from ptm_dist.train.committed import Checkpoint
 from ptm_dist.train.context import WorkerContext
 from ptm_dist.train.engine import Engine
 from ptm_dist.train.loss_scale import LossScale
 from ptm_dist.train.module import head_name
-from ptm_dist.train.state import read_state, write_state
+from ptm_dist.train.state import read_state, read_weights, write_state
+from ptm_dist.train.weights import require_same_tokenizer, source_of
 
 MOST_SKIPPED: Final = 10
 """Steps in a row whose loss is not finite before the run gives up."""
@@ -108,7 +110,7 @@ class Trainer:
         totals = self.context.sum([sums[kind] for kind in objectives])
         means = {kind: total / max(count, 1.0) for kind, total, count in zip(objectives, totals, counts, strict=True)}
         finite = all(map(math.isfinite, means.values()))
-        rate = self._learning_rate(moment)
+        rate = self.recipe.learning_rate(moment.step)
         norm, applied = self.engine.step(rate, self._active(moment) if finite else set())
         self.report(
             "step",
@@ -127,13 +129,6 @@ class Trainer:
         scale = self.engine.loss_scale
         self._count_skipped(moment.step, finite and (applied or scale is None or scale.value > 1.0))
         return stop_votes > 0
-
-    def _learning_rate(self, moment: Moment) -> float:
-        optimizer = self.recipe.optimizer
-        first, steps = 0, self.schedule.total_steps
-        if optimizer.schedule.restart == "stage":
-            first, steps = self.schedule.first_step(moment.stage), self.schedule.stages[moment.stage].steps
-        return optimizer.learning_rate * optimizer.schedule.factor(moment.step - first, steps)
 
     def _active(self, moment: Moment) -> set[str]:
         return {"backbone"} | {head_name(moment.task, objective) for objective in self.recipe.tasks[moment.task].objectives}
@@ -213,15 +208,30 @@ class Trainer:
         for reason in self.store.rejected:
             self.report("checkpoint_quarantined", reason=reason)
         if found is None:
+            self._initialize()
             return 0
-        expected = self._state(found.step)
-        for key in ("recipe", "data"):
-            if found.state[key] != expected[key]:
-                raise ResumeMismatchError(f"{found.path} was written with another {key}. Restore it, or choose another --run.")
-        read_state(self.engine, found.path)
+        self._require_own(found)
+        fresh = read_state(self.engine, found.path)
+        if fresh:
+            self.report("heads_added", step=found.step, parameters=fresh)
         if self.engine.loss_scale and found.state["loss_scale"]:
             self.engine.loss_scale = LossScale(**found.state["loss_scale"])
         return found.step
+
+    def _initialize(self) -> None:
+        """Take the weights that `init:` names; what they do not cover stays fresh."""
+        if self.recipe.init:
+            source = source_of(self.recipe.init)
+            require_same_tokenizer(source, self.run.data().tokenizer)
+            self.report("initialized", source=self.recipe.init, fresh=read_weights(self.engine, source.directory))
+
+    def _require_own(self, found: Checkpoint) -> None:
+        """Refuse a checkpoint of another recipe; one that was inherited may be of other data."""
+        inherited = (self.run.parent() or {"digests": []})["digests"]
+        if found.state["recipe"] not in self.run.known_digests():
+            raise ResumeMismatchError(f"{found.path} was written with another recipe. Restore it, or choose another --run.")
+        if found.state["recipe"] not in inherited and found.state["data"] != self._data_digests:
+            raise ResumeMismatchError(f"{found.path} was written with other data. Restore them, or choose another --run.")
 
     def try_out(self, steps: int) -> None:
         """Do a few steps, an evaluation, a save and a restore, and report what they cost."""

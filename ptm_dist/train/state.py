@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # Reading a checkpoint must not cost the import of DeepSpeed.
 
 VERSION: Final = 1
 WEIGHT: Final = "weight"
+HEADS: Final = "heads."
 
 
 def write_state(engine: Engine, directory: Path) -> list[Path]:
@@ -36,6 +37,17 @@ def write_state(engine: Engine, directory: Path) -> list[Path]:
     about = {"version": VERSION, "world": engine.context.world, "shapes": engine.layout.shapes, "steps": steps}
     _save(tensors, path, {key: json.dumps(value) for key, value in about.items()})
     return [path]
+
+
+def consolidate(source: Path, directory: Path, weights_only: bool) -> Path:
+    """Write the state of any number of workers as one file, which any number reads; without moments it serves `init:` only."""
+    files = StateFiles(source)
+    kinds = [WEIGHT] if weights_only else files.kinds
+    tensors = {f"{name}@0|{kind}": files.whole(name, kind).flatten() for name in files.shapes for kind in kinds}
+    about = {"version": VERSION, "world": 1, "shapes": files.shapes, "steps": files.steps}
+    path = directory / f"rank-{0:05d}.safetensors"
+    _save(tensors, path, {key: json.dumps(value) for key, value in about.items()})
+    return path
 
 
 def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
@@ -107,20 +119,27 @@ class StateFiles:
         if copied != target.numel():
             raise DataIntegrityError(f"checkpoint: {kind} of {name} has {copied} of the {target.numel()} elements from {start}.")
 
-    def weight(self, name: str) -> Tensor:
-        """Return the whole fp32 weight of a parameter."""
-        whole = torch.empty(prod(self.shapes[name]))
-        self.fill(whole, name, WEIGHT)
-        return whole.view(self.shapes[name])
+    @property
+    def kinds(self) -> list[str]:
+        """What is stored of every parameter: the weight, and the moments unless they were left out."""
+        return sorted({kind for _, kind in self._pieces})
+
+    def whole(self, name: str, kind: str = WEIGHT) -> Tensor:
+        """Return a parameter, or a moment of it, fp32 in its own shape."""
+        values = torch.empty(prod(self.shapes[name]))
+        self.fill(values, name, kind)
+        return values.view(self.shapes[name])
 
     def weights(self) -> dict[str, Tensor]:
         """Return every parameter by name."""
-        return {name: self.weight(name) for name in self.shapes}
+        return {name: self.whole(name) for name in self.shapes}
 
 
 @torch.no_grad()
-def read_state(engine: Engine, directory: Path) -> None:
+def read_state(engine: Engine, directory: Path) -> list[str]:
     """Load weights, moments and step counts into an engine of any world size and stage, bit for bit.
+
+    Heads that the checkpoint does not know stay fresh; their parameters are returned.
 
     Raises:
         ResumeMismatchError: parameters are missing, or have another shape.
@@ -128,14 +147,18 @@ def read_state(engine: Engine, directory: Path) -> None:
 
     """
     files = StateFiles(directory)
-    _require_same(files.shapes, engine.layout.shapes)
+    fresh = {name for name in engine.layout.shapes.keys() - files.shapes.keys() if name.startswith(HEADS)}
+    _require_same(files.shapes, {name: shape for name, shape in engine.layout.shapes.items() if name not in fresh})
     _load_steps(engine, files)
     for fragment in engine.layout.fragments:
+        if fragment.name in fresh:
+            continue
         state = engine.optimizer.state[fragment.flat]
         files.fill(fragment.of(fragment.flat), fragment.name, WEIGHT, fragment.start)
         for key in engine.optimizer.moments:
             files.fill(fragment.of(state[key]), fragment.name, key, fragment.start)
     engine.layout.refresh()
+    return sorted(fresh)
 
 
 @torch.no_grad()

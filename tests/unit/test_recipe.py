@@ -4,16 +4,21 @@ import contextlib
 import json
 from functools import reduce
 from pathlib import Path
+from typing import get_args
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from ptm_dist.changes import Change, tag_of
 from ptm_dist.errors import ConfigError
+from ptm_dist.optimizers import OPTIMIZERS
+from ptm_dist.rates import RATES
 from ptm_dist.recipe import Batch, Recipe
 from ptm_dist.recipe_io import dump_recipe, flatten, load_recipe, recipe_from_json, recipe_to_json
 from tests.tiny import PLAIN, tiny_recipe
 
-MAY_CHANGE = {
+ALLOWED = {
+    "paper",
     "batch.micro",
     "engine.workers",
     "engine.threads",
@@ -30,13 +35,16 @@ MAY_CHANGE = {
     "metrics.port",
 }
 """What a run may be resumed with other values of. A new setting belongs here only if it changes no weight."""
+FOR_A_REASON = "optimizer.", "engine.precision"
 
+EXTENSION = {"after_steps": 40, "rate": "hold"}
 GROWTH = {"start": 0.5, "steps": 10}
 CONTINUAL = {"kind": "continual_multi_task", "tasks": ["mlm"], "steps_per_task": 40}
 TOGETHER = {
     "batch.tokens": {"batch.rows": None, "batch.tokens": 64},
     "schedule": {"schedule": CONTINUAL, "stages": []},
     "batch.warmup": {"batch.warmup": GROWTH},
+    "extended": {"extended": EXTENSION},
 }
 """Settings that cannot change alone."""
 
@@ -99,14 +107,54 @@ def test_only_kinds_and_units_have_one_choice():
 
 
 def test_the_table_names_settings_that_exist():
-    assert set(FLAT) >= MAY_CHANGE
+    assert set(FLAT) >= ALLOWED
 
 
 @pytest.mark.parametrize("key", sorted(set(FLAT) - ONE_CHOICE))
 def test_the_digest_follows_what_decides_the_weights_and_nothing_else(key):
     recipe = next(changed(key))
     assert recipe != tiny_recipe()
-    assert (recipe.digest == tiny_recipe().digest) == (key in MAY_CHANGE)
+    assert (recipe.digest == tiny_recipe().digest) == (key in ALLOWED)
+    expected = "allowed" if key in ALLOWED else "reason" if key.startswith(FOR_A_REASON) else "frozen"
+    assert tiny_recipe().change_of(key) == expected
+
+
+def sections(section=Recipe):
+    """Yield every model of the schema whose fields are tagged one by one."""
+    yield section
+    for field in section.model_fields.values():
+        for found in (field.annotation, *get_args(field.annotation)):
+            if isinstance(found, type) and issubclass(found, BaseModel) and hasattr(found, "change"):
+                yield from sections(found)
+
+
+def test_every_key_has_a_tag():
+    found = {section.__name__ for section in sections()}
+    assert found >= {"Recipe", "Batch", "BatchWarmup", "Engine", "Checkpoints", "Evaluation", "Data", "Metrics", "Extension"}
+    known = [*sections(), *OPTIMIZERS.values(), *RATES.values()]
+    assert all(tag_of(section, field) in get_args(Change) for section in known for field in section.model_fields)
+
+
+class TestLearningRate:
+    PLAN = {"optimizer": {"learning_rate": 1.0, "schedule": {"kind": "linear", "warmup_steps": 10}}}
+
+    @pytest.mark.parametrize("rate", ["stretch", "hold", "restart"])
+    def test_beyond_the_planned_steps(self, rate):
+        """40 steps were planned, so that step 39 had 1 of 30 parts of the peak; 70 it becomes."""
+        longer = tiny_recipe(**self.PLAN, stages=[{"name": "main", "steps": {"mlm": 70}}], extended={"after_steps": 40, "rate": rate})
+        before = tiny_recipe(**self.PLAN)
+        kept = range(40) if rate != "stretch" else ()
+        assert [longer.learning_rate(step) for step in kept] == [before.learning_rate(step) for step in kept]
+        found = [longer.learning_rate(40), longer.learning_rate(49), longer.learning_rate(69)]
+        exact = {"stretch": [30 / 60, 21 / 60, 1 / 60], "hold": [1 / 30] * 3, "restart": [0.1, 0.9, 1 / 20]}[rate]
+        assert found == pytest.approx(exact)
+
+    def test_stages_may_each_warm_up(self):
+        schedule = {"kind": "linear", "warmup_steps": 10, "restart": "stage"}
+        stages = [{"name": "a", "steps": {"mlm": 20}}, {"name": "b", "steps": {"mlm": 40}}]
+        recipe = tiny_recipe(optimizer={"learning_rate": 1.0, "schedule": schedule}, stages=stages)
+        found = [recipe.learning_rate(step) for step in (5, 10, 15, 25, 30, 45)]
+        assert found == pytest.approx([0.5, 1.0, 0.5, 0.5, 1.0, 0.5])
 
 
 class TestDigest:

@@ -189,7 +189,7 @@ MESSAGES = [
     ("optimizer: {schedule: {warmup: 3}}", "optimizer.schedule.warmup: unknown key; did you mean warmup_steps? (FILE:1)"),
     ("sources: {own: {paths: text/}}", 'sources.own.paths: "text/" is text; write paths: ["text/"] (FILE:1)'),
     ("engine: {zero_stage: '1'}", 'engine.zero_stage: "1" is none of the choices; write 0, 1, 2 or 3 (FILE:1)'),
-    ("engine: {precision: fp16}", "engine.precision: \"fp16\" is none of the choices; write 'fp32' or 'bf16' (FILE:1)"),
+    ("engine: {precision: fp8}", "engine.precision: \"fp8\" is none of the choices; write 'auto', 'fp32', 'bf16' or 'fp16' (FILE:1)"),
     ("engine: 3", "engine: 3 is a number; write a mapping (FILE:1)"),
     ("tasks:\n  mlm:\n    formt: 3", "tasks.mlm.formt: unknown key; did you mean format? (FILE:3)"),
     ("stages: [{steps: {mlm: 1}}]", "stages.0.name: missing; add it (FILE:1)"),

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from ptm_dist.cli.nouns import checkpoint_app, data_app
+from ptm_dist.cli.words import (
+    CACHE,
+    BecauseOption,
+    CacheOption,
+    ExtendOption,
+    LauncherOption,
+    RunOption,
+    RunPath,
+    TextOption,
+    Words,
+    out,
+    places_of,
+    recipe_of,
+    run_and_step,
+)
 from ptm_dist.errors import EXIT_CODES, ConfigError, PtmError
 
-if TYPE_CHECKING:
-    from ptm_dist.driver.run import Places
-    from ptm_dist.recipe import Recipe
-
-CACHE = Path("data")
 app = typer.Typer(
     name="ptm",
     no_args_is_help=True,
@@ -26,52 +37,28 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="From raw text to pretrained language models.\n\nStart here: [bold]ptm run configs/quickstart.yaml[/bold]",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Prepare, list and verify data sets.")
-checkpoint_app = typer.Typer(no_args_is_help=True, help="List and verify checkpoints.")
 app.add_typer(data_app, name="data")
 app.add_typer(checkpoint_app, name="checkpoint")
 
-out = Console(highlight=False, soft_wrap=True)
-
-Words = Annotated[
-    list[str], typer.Argument(help="Recipe files, merged left to right, then dotted.key=value.", metavar="RECIPE... [KEY=VALUE]...")
-]
-RunPath = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
-RunOption = Annotated[Path | None, typer.Option("--run", help="Run directory. Default: runs/NAME-DIGEST.", show_default=False)]
-CacheOption = Annotated[Path, typer.Option("--cache", help="Where prepared data are kept and found again.", envvar="PTM_CACHE")]
-TextOption = Annotated[list[str] | None, typer.Option("--text", help="Train on these files, folders or globs instead of the sources.")]
-LauncherOption = Annotated[str, typer.Option("--launcher", help="Who starts the workers: ray, or local (no Ray while training).")]
-
-
-def _recipe(words: list[str], text: list[str] | None = None) -> Recipe:
-    from ptm_dist.recipe_io import load_recipe
-
-    files = [word for word in words if "=" not in word]
-    if not files:
-        raise ConfigError("no recipe file given. Example: ptm run configs/quickstart.yaml batch.tokens=2048")
-    paths = [path if "://" in path else str(Path(path).absolute()) for path in text or ()]
-    return load_recipe(files, [word for word in words if "=" in word], paths)
-
-
-def _places(recipe: Recipe, run: Path | None, cache: Path, launcher: str = "ray") -> Places:
-    from ptm_dist.driver.run import Places
-    from ptm_dist.driver.train import LAUNCHERS
-    from ptm_dist.run import default_path
-
-    if launcher not in LAUNCHERS:
-        raise ConfigError(f"--launcher {launcher}: one of {', '.join(LAUNCHERS)}.")
-    return Places(run or default_path(recipe), cache, launcher)
-
 
 @app.command(epilog="Example: ptm run configs/quickstart.yaml --text notes/ more.jsonl")
-def run(words: Words, text: TextOption = None, run: RunOption = None, cache: CacheOption = CACHE, launcher: LauncherOption = "ray") -> None:
+def run(
+    words: Words,
+    text: TextOption = None,
+    run: RunOption = None,
+    cache: CacheOption = CACHE,
+    launcher: LauncherOption = "ray",
+    because: BecauseOption = "",
+    extend: ExtendOption = None,
+) -> None:
     """Prepare what is missing, train, export, and show what the model does."""
     from ptm_dist.driver.run import export_run, train_run
     from ptm_dist.progress import show_results, watching
 
-    recipe = _recipe(words, text)
+    recipe = recipe_of(words, text)
+    places = replace(places_of(recipe, run, cache, launcher), because=because, extend=extend)
     with watching(out, recipe.total_steps) as watcher:
-        finished = train_run(recipe, _places(recipe, run, cache, launcher), watcher)
+        finished = train_run(recipe, places, watcher)
     show_results(out, finished, export_run(finished), sys.prefix)
 
 
@@ -82,6 +69,8 @@ def train(
     run: RunOption = None,
     cache: CacheOption = CACHE,
     launcher: LauncherOption = "ray",
+    because: BecauseOption = "",
+    extend: ExtendOption = None,
     trial: Annotated[bool, typer.Option("--trial", help="Do three steps, say what the whole run needs, and leave nothing behind.")] = False,
 ) -> None:
     """Train a recipe, or go on where its run stopped."""
@@ -90,11 +79,34 @@ def train(
     from ptm_dist.progress import show_table, watching
     from ptm_dist.report import summary
 
-    recipe = _recipe(words, text)
-    places = _places(recipe, run, cache, launcher)
+    recipe = recipe_of(words, text)
+    places = replace(places_of(recipe, run, cache, launcher), because=because, extend=extend)
     with watching(out, recipe.total_steps) as watcher:
         rows = try_out(recipe, places, watcher) if trial else summary(train_run(recipe, places, watcher))
     show_table(out, rows)
+
+
+@app.command(epilog="Example: ptm fork runs/quickstart-1a2b3c4d --at 1000 optimizer.learning_rate=1e-4 --run runs/cooler")
+def fork(
+    path: RunPath,
+    at: Annotated[int, typer.Option("--at", help="Step of the checkpoint to begin with.")],
+    words: Annotated[
+        list[str] | None, typer.Argument(help="Recipe files, then dotted.key=value.", metavar="[OVERLAY]... [KEY=VALUE]...")
+    ] = None,
+    run: RunOption = None,
+) -> None:
+    """Make a new run from a checkpoint of another, with its weights, moments and place in the data, under a changed recipe."""
+    from ptm_dist.driver.change import fork as make
+    from ptm_dist.recipe_io import overlaid
+    from ptm_dist.report import load_run
+    from ptm_dist.run import default_path
+
+    parent = load_run(path)
+    recipe = overlaid(parent.recipe, [word for word in words or [] if "=" not in word], [word for word in words or [] if "=" in word])
+    target = run or default_path(recipe)
+    for key, before, after in make(parent, at, recipe, target):
+        out.print(f"{key}: {before} -> {after}", markup=False)
+    out.print(f"run {target}: begins at step {at:,} of {path}. Train it: ptm train {target}/recipe.json --run {target}", markup=False)
 
 
 @app.command(epilog="Example: ptm status runs/quickstart-*")
@@ -167,10 +179,8 @@ def export(
 
     if to != "hf":
         raise ConfigError(f"--to {to}: the one form is hf.")
-    name, _, step = path.partition("@")
-    if step and not step.isdigit():
-        raise ConfigError(f"{path}: after @ comes a step number.")
-    write(load_run(name), directory, int(step) if step else None)
+    name, step = run_and_step(path)
+    write(load_run(name), directory, step)
     out.print(f"{directory}: ready for transformers.AutoModelForMaskedLM.from_pretrained")
 
 
@@ -189,7 +199,7 @@ def show(
     if schema:
         out.print_json(json.dumps(recipe_schema()))
         return
-    recipe = _recipe(words or [])
+    recipe = recipe_of(words or [])
     sys.stdout.write(f"# digest {recipe.digest}\n{dump_recipe(recipe)}")
 
 
@@ -202,7 +212,7 @@ def diff(
     from ptm_dist.recipe_io import recipe_diff
     from ptm_dist.run import RunFolder
 
-    one, two = (RunFolder(Path(name)).recipe() if Path(name).is_dir() else _recipe([name]) for name in (first, second))
+    one, two = (RunFolder(Path(name)).recipe() if Path(name).is_dir() else recipe_of([name]) for name in (first, second))
     changes = recipe_diff(one, two)
     for key, before, after in changes:
         out.print(f"{key}: {before} -> {after}", markup=False)
@@ -220,84 +230,6 @@ def doctor() -> None:
         out.print(f"{'ok  ' if finding.fine else 'FIX '} {finding.text}", markup=False)
     if not all(finding.fine for finding in findings):
         raise typer.Exit(1)
-
-
-@data_app.command("prepare", epilog="Example: ptm data prepare configs/quickstart.yaml")
-def data_prepare(words: Words, text: TextOption = None, run: RunOption = None, cache: CacheOption = CACHE) -> None:
-    """Read, clean, deduplicate, tokenize and shard; what is finished is not done again."""
-    from ptm_dist.driver.run import prepare_run
-    from ptm_dist.progress import watching
-
-    recipe = _recipe(words, text)
-    with watching(out, recipe.total_steps) as watcher:
-        folder = prepare_run(recipe, _places(recipe, run, cache), watcher)
-    data = folder.data()
-    for task, splits in data.datasets.items():
-        for split in splits:
-            _say_dataset(f"{task}.{split}", data.datasets[task][split])
-    out.print(f"run {folder.path}: ready to train")
-
-
-@data_app.command("ls", epilog="Example: ptm data ls runs/quickstart-1a2b3c4d")
-def data_ls(path: RunPath) -> None:
-    """List the data sets of a run."""
-    from ptm_dist.run import RunFolder
-
-    folder = RunFolder(path)
-    folder.recipe()
-    for task, splits in folder.data().datasets.items():
-        for split, directory in splits.items():
-            _say_dataset(f"{task}.{split}", directory)
-
-
-@data_app.command("verify", epilog="Example: ptm data verify runs/quickstart-1a2b3c4d")
-def data_verify(path: RunPath) -> None:
-    """Hash every shard of the data sets of a run, or of one data set directory."""
-    from ptm_dist.data.dataset import MANIFEST, Dataset
-    from ptm_dist.run import RunFolder
-
-    if (path / MANIFEST).exists():
-        directories = [path]
-    else:
-        RunFolder(path).recipe()
-        directories = [directory for splits in RunFolder(path).data().datasets.values() for directory in splits.values()]
-    for directory in directories:
-        Dataset.open(directory).verify()
-        out.print(f"{directory}: every shard is what its manifest says")
-
-
-@checkpoint_app.command("ls", epilog="Example: ptm checkpoint ls runs/quickstart-1a2b3c4d")
-def checkpoint_ls(path: RunPath) -> None:
-    """List the checkpoints of a run; each resumes with any number of workers and any ZeRO stage."""
-    from ptm_dist.run import RunFolder
-    from ptm_dist.train.committed import list_checkpoints, list_quarantined
-
-    RunFolder(path).recipe()
-    for found in list_checkpoints(RunFolder(path).checkpoints):
-        world = f"written by {found.world} workers" if found.world else "unreadable manifest"
-        pins = f"  pinned: {', '.join(found.pins)}" if found.pins else ""
-        out.print(f"step {found.step:>10,}  {found.bytes / 2**20:10,.1f} MiB  {world}  {found.path}{pins}", markup=False)
-    for set_aside in list_quarantined(RunFolder(path).checkpoints):
-        out.print(f"damaged, set aside: {set_aside}", markup=False)
-
-
-@checkpoint_app.command("verify", epilog="Example: ptm checkpoint verify runs/quickstart-1a2b3c4d")
-def checkpoint_verify(path: RunPath) -> None:
-    """Hash every file of every checkpoint of a run."""
-    from ptm_dist.run import RunFolder
-    from ptm_dist.train.committed import list_checkpoints, verify
-
-    RunFolder(path).recipe()
-    for found in list_checkpoints(RunFolder(path).checkpoints):
-        verify(found.path)
-        out.print(f"{found.path}: valid")
-
-
-def _say_dataset(name: str, directory: Path) -> None:
-    from ptm_dist.data.dataset import Dataset
-
-    dataset = Dataset.open(directory)
-    out.print(f"{name}: {dataset.rows:,} examples, {dataset.tokens:,} tokens, {len(dataset.shards)} shards in {directory}")
 
 
 def spread_text(words: list[str]) -> list[str]:

@@ -1,0 +1,114 @@
+"""A run that goes on in another way: longer than planned, or as a new run from one of its checkpoints."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from ptm_dist.errors import ConfigError
+from ptm_dist.recipe import ExtendedRate, Extension, Recipe
+from ptm_dist.recipe_io import recipe_diff, save_recipe
+from ptm_dist.report import Run
+from ptm_dist.run import RunFolder
+from ptm_dist.schedule import StagePlan, TaskPlan
+from ptm_dist.store import explain_disk_errors, write_json
+from ptm_dist.train.committed import verify
+
+EXTENDED_RATES: Final[tuple[ExtendedRate, ...]] = ("stretch", "hold", "restart")
+FIT_THE_WEIGHTS: Final = ("model", "tokenizer")
+
+
+def extended(run: RunFolder, recipe: Recipe, rate: str | None) -> Recipe:
+    """Return `recipe` with what its longer run needs; a recipe that is no longer than the run's is returned as it is.
+
+    Raises:
+        ConfigError: nobody has said what the learning rate should do, or steps that are done would have been others.
+
+    """
+    if not run.exists:
+        return recipe
+    known = run.recipe()
+    if known.extended and recipe.total_steps == known.total_steps:
+        return recipe.model_copy(update={"extended": known.extended})
+    if not _only_longer(known, recipe):
+        return recipe
+    if not _is_prefix(known, recipe):
+        raise ConfigError(
+            f"{run.path}: with these stages, steps that were planned would be of other tasks. Add a stage at the end instead."
+        )
+    if recipe.optimizer.schedule.restart == "stage" and len(recipe.planned_stages) > len(known.planned_stages):
+        rate = "stretch"  # The new stage has a warm-up and a decay of its own; there is nothing to ask.
+    if rate not in EXTENDED_RATES:
+        raise ConfigError(_question(known, recipe))
+    longer = recipe.model_copy(update={"extended": Extension.model_validate({"after_steps": known.total_steps, "rate": rate})})
+    run.note_change(known, longer, f"extended from {known.total_steps:,} to {longer.total_steps:,} steps, rate: {rate}")
+    save_recipe(longer, run.recipe_path)
+    return longer
+
+
+def _only_longer(known: Recipe, recipe: Recipe) -> bool:
+    keys = [key for key, _, _ in recipe_diff(known, recipe) if known.change_of(key) != "allowed"]
+    return recipe.total_steps > known.total_steps and all(key.startswith(("stages.", "schedule.", "extended")) for key in keys)
+
+
+def _is_prefix(known: Recipe, recipe: Recipe) -> bool:
+    planned = _tasks(known)
+    return all(task == other for task, other in zip(planned, _tasks(recipe), strict=False))
+
+
+def _tasks(recipe: Recipe) -> Iterator[str]:
+    """Yield the task of every step."""
+    for stage in recipe.planned_stages:
+        names = list(stage.steps)
+        plan = StagePlan(stage.name, tuple(TaskPlan(name, stage.steps[name], 1, name) for name in names))
+        yield from (names[number] for number in plan.sequence)
+
+
+def _question(known: Recipe, recipe: Recipe) -> str:
+    planned, step = known.total_steps, known.total_steps
+    shown = {
+        rate: recipe.model_copy(update={"extended": Extension(after_steps=planned, rate=rate)}).learning_rate(step)
+        for rate in EXTENDED_RATES
+    }
+    return (
+        f"the run was planned for {planned:,} steps, where its learning rate is {known.learning_rate(planned - 1):.3g}. Say how it goes on "
+        f"to {recipe.total_steps:,}: --extend stretch (the shape over all steps; {shown['stretch']:.3g} at step {step:,}), "
+        f"--extend hold (stays at {shown['hold']:.3g}), --extend restart (a new warm-up and decay)."
+    )
+
+
+def fork(parent: Run, step: int, recipe: Recipe, path: Path) -> list[tuple[str, object, object]]:
+    """Make a run at `path` that begins with a checkpoint of `parent`, weights, moments and place in the data, under another recipe.
+
+    Returns what differs between the recipes.
+
+    Raises:
+        ConfigError: there is no such checkpoint, the weights would not fit, or the directory holds a run.
+
+    """
+    run, origin = RunFolder(path), parent.checkpoint(step)
+    changes = recipe_diff(parent.recipe, recipe)
+    misfits = [key for key, _, _ in changes if key.split(".")[0] in FIT_THE_WEIGHTS]
+    if misfits:
+        raise ConfigError(f"{misfits[0]}: a fork keeps weights and tokens, so this cannot change. Start a run with init: instead.")
+    if run.exists:
+        raise ConfigError(f"{path}: there is a run here already. Choose another --run.")
+    with explain_disk_errors(path):
+        target = run.checkpoints / origin.name
+        target.parent.mkdir(parents=True)
+        shutil.copytree(origin, target, copy_function=_link_or_copy)
+    verify(target)
+    about = {"run": str(parent.folder.path.resolve()), "step": step, "digests": sorted(parent.folder.known_digests())}
+    write_json(run.parent_path, about | {"changes": [list(change) for change in changes]})
+    save_recipe(recipe, run.recipe_path)  # Last: a directory without it is no run yet.
+    return changes
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,5 +1,6 @@
 """What each rank of the engine's contract does: a few steps of every family, and every tensor of the state gathered."""
 
+import json
 import os
 import signal
 
@@ -16,6 +17,7 @@ from ptm_dist.rng import Draws
 from ptm_dist.train.context import join, leave
 from ptm_dist.train.engine import Engine
 from ptm_dist.train.module import PretrainingModel, head_name, stored_shape, to_device
+from ptm_dist.train.state import read_state, write_state
 from tests.tiny import merged, tiny_recipe
 
 VOCABULARY = Vocabulary(size=100, begin=0, pad=1, end=2, unknown=3, mask=99)
@@ -41,9 +43,9 @@ def cases():
     return [(family, optimizer) for family in families() for optimizer in OPTIMIZERS]
 
 
-def recipe_of(family, optimizer, stage=0, clip_norm=0.5):
+def recipe_of(family, optimizer, stage=0, clip_norm=0.5, tasks=("first", "second")):
     dummy = {"format": {"kind": "full_sentences", "length": 32}, "objectives": [{"kind": "tests.dummies:WhichThird"}]}
-    plain = merged(recipe_to_json(tiny_recipe()), {"tasks": {"first": dummy, "second": dummy}, "engine": {"zero_stage": stage}})
+    plain = merged(recipe_to_json(tiny_recipe()), {"tasks": dict.fromkeys(tasks, dummy), "engine": {"zero_stage": stage}})
     plain |= {"model": families()[family], "optimizer": OPTIMIZERS[optimizer] | {"clip_norm": clip_norm}}
     return recipe_from_json(plain)
 
@@ -91,6 +93,30 @@ def train(recipe, context):
     return states
 
 
+def move(recipe, context, source, directory):
+    """Load the state in `source`, write it again as it was loaded, do a step, and write what came out; return the fresh names."""
+    torch.manual_seed(0)
+    engine = Engine(PretrainingModel(recipe, VOCABULARY), recipe, context)
+    fresh = read_state(engine, source) if source.exists() else []
+    write(engine, directory / "loaded")
+    rows = rows_of(recipe, 0)
+    weights = {"masked_lm": context.world / count_of(rows, "masked_lm")}
+    for micro, batch in enumerate(batches_of(rows, context.rank, context.world, 2)):
+        engine.train("mlm", batch, weights, (0, micro))
+    engine.step(1e-2, parts_of(recipe, "mlm"))
+    write(engine, directory / "trained")
+    engine.close()
+    return fresh
+
+
+def write(engine, directory):
+    if engine.context.rank == 0:
+        directory.mkdir(parents=True)
+    engine.context.gather(None)
+    write_state(engine, directory)
+    engine.context.gather(None)
+
+
 def whole_state(engine, context):
     mine = []
     for fragment in engine.layout.owned:
@@ -132,8 +158,26 @@ def reference(recipe):
     return states
 
 
-def run_rank(rank, world, stage, port, path):
-    """Be a rank: train every case, and let rank 0 write what came out."""
+def train_all(context, stage, path):
+    """Train every case, and let rank 0 write what came out."""
+    found = {f"{family} {optimizer}": train(recipe_of(family, optimizer, stage), context) for family, optimizer in cases()}
+    if context.rank == 0:
+        torch.save(found, path)
+
+
+def move_all(context, stage, path, before, tasks):
+    """Move the state of every case from the folder `before` to `path`; rank 0 writes which names were fresh."""
+    told = {}
+    for family, optimizer in cases():
+        name = f"{family} {optimizer}"
+        recipe = recipe_of(family, optimizer, stage, tasks=tasks)
+        told[name] = move(recipe, context, before / name / "trained", path / name)
+    if context.rank == 0:
+        (path / "told.json").write_text(json.dumps(told))
+
+
+def run_rank(rank, world, port, body, *args):
+    """Be a rank that does `body`."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
@@ -144,9 +188,6 @@ def run_rank(rank, world, stage, port, path):
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
-    context = join(1, 60)
-    found = {f"{family} {optimizer}": train(recipe_of(family, optimizer, stage), context) for family, optimizer in cases()}
-    if rank == 0:
-        torch.save(found, path)
+    body(join(1, 60), *args)
     leave()
     os._exit(0)

@@ -1,5 +1,6 @@
 """Every family under every ZeRO stage and world size trains like one process that sees the whole batch."""
 
+import json
 import multiprocessing
 from functools import cache
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from ptm_dist.train.launch import free_port
+from ptm_dist.train.state import StateFiles
 from tests.contract import engine_ranks
 from tests.contract.engine_ranks import STEPS, cases, parts_of, recipe_of
 
@@ -19,17 +21,18 @@ def expected(family, optimizer):
     return engine_ranks.reference(recipe_of(family, optimizer))
 
 
-def run(stage, world, path):
+def run(world, body, *args):
+    """Do `body` on ranks of one process group."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.contract.engine_ranks"])
     port = free_port()
-    ranks = [context.Process(target=engine_ranks.run_rank, args=(rank, world, stage, port, path)) for rank in range(world)]
+    ranks = [context.Process(target=engine_ranks.run_rank, args=(rank, world, port, body, *args)) for rank in range(world)]
     for rank in ranks:
         rank.start()
     for rank in ranks:
         rank.join(120)
         rank.kill()
-    return torch.load(path, weights_only=True)
+    assert [rank.exitcode for rank in ranks] == [0] * world
 
 
 def apart(found, wanted, key):
@@ -45,7 +48,8 @@ def apart(found, wanted, key):
 @pytest.mark.parametrize("world", [1, 2, 4])
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_gradients_and_updates_are_those_of_one_process(stage, world, tmp_path):
-    states = run(stage, world, tmp_path / "states.pt")
+    run(world, engine_ranks.train_all, stage, tmp_path / "states.pt")
+    states = torch.load(tmp_path / "states.pt", weights_only=True)
     for family, optimizer in cases():
         found, wanted = states[f"{family} {optimizer}"], expected(family, optimizer)
         assert [step.keys() for step in found] == [step.keys() for step in wanted]
@@ -63,3 +67,32 @@ def _require_idle(states, recipe):
         assert any("second" in name for name in idle)
         assert all(torch.equal(before[name], after[name]) for name in idle)
     assert all(not states[-1][name].any() for name in states[-1] if "second" in name and not name.endswith("|weight"))
+
+
+MOVES = [(2, 2), (1, 3), (4, 0), (2, 1)]
+"""World sizes and ZeRO stages, one after the other."""
+
+
+def test_state_moves_between_worlds_and_stages_bit_for_bit(tmp_path):
+    """Weights, moments and step counts are equal across each switch, and the last one appends a head."""
+    before = tmp_path / "nothing"
+    for number, (world, stage) in enumerate(MOVES):
+        after = tmp_path / str(number)
+        tasks = ("first", "second", "third") if number == len(MOVES) - 1 else ("first", "second")
+        run(world, engine_ranks.move_all, stage, after, before, tasks)
+        told = json.loads((after / "told.json").read_text())
+        for name in told if number else ():
+            _require_equal(StateFiles(before / name / "trained"), StateFiles(after / name / "loaded"), told[name])
+            assert bool(told[name]) == (len(tasks) == 3)
+        before = after
+
+
+def _require_equal(before, after, fresh):
+    assert all(name.startswith("heads.third") for name in fresh)
+    assert set(after.shapes) == {*before.shapes, *fresh}
+    for name in before.shapes:
+        assert after.steps[name] == before.steps[name]
+        assert all(torch.equal(after.whole(name, kind), before.whole(name, kind)) for kind in before.kinds)
+    for name in fresh:
+        assert after.steps[name] == 0
+        assert not any(after.whole(name, kind).any() for kind in after.kinds if kind != "weight")

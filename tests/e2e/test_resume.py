@@ -95,13 +95,17 @@ def test_every_zero_stage_resumes_with_equal_bits(make_run, references, stage):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [1, 2, 3])
-def test_bf16_resumes_with_equal_bits(make_run, references, stage):
-    engine = {"zero_stage": stage, "precision": "bf16"}
-    reference = references(**engine)
-    run, recipe = make_run(engine=engine)
-    assert ptm("train", recipe, "--run", run.path, *LOCAL, **plan("step.begin", 1, 19)).returncode == 60
-    assert finish(run) == reference
+@pytest.mark.parametrize("kind", ["adamw", "lamb"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_40_steps_are_17_a_kill_and_23(make_run, stage, precision, kind):
+    changes = {"engine": {"zero_stage": stage, "precision": precision}, "optimizer": {"kind": kind}}
+    undisturbed, _ = make_run("undisturbed", **changes)
+    run, recipe = make_run(**changes)
+    assert ptm("train", recipe, "--run", run.path, *LOCAL, **plan("step.begin", 1, 17)).returncode == 60
+    assert max(steps_of(run.events_path)) == 16
+    assert finish(run) == finish(undisturbed)
+    assert len(ledger(run.path)) == STEPS
 
 
 def test_another_world_and_stage_go_on_from_the_same_state(make_run, tmp_path):

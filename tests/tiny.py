@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 from ptm_dist.events import steps_of
 from ptm_dist.recipe import Recipe
 from ptm_dist.run import RunFolder
@@ -42,6 +44,11 @@ def merged(base: dict, changes: dict) -> dict:
 def tiny_recipe(**changes) -> Recipe:
     """Return the tiny recipe with changes, section by section."""
     return Recipe.model_validate_json(json.dumps(merged(PLAIN, changes)))
+
+
+def has_fp16() -> bool:
+    """Does this machine multiply fp16 matrices?"""
+    return torch.cuda.is_available() or torch.ops.mkldnn._is_mkldnn_fp16_supported()
 
 
 def ledger(run: Path) -> list[tuple[int, float]]:

@@ -18,9 +18,11 @@ if not torch.cuda.is_available():
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 import deepspeed
+from deepspeed.accelerator import get_accelerator
 from deepspeed.utils import logger as deepspeed_logger
 
 from ptm_dist.data.batch import MicroBatch
+from ptm_dist.errors import ConfigError
 from ptm_dist.objectives.base import LossSum
 from ptm_dist.optimizers.base import parameter_groups
 from ptm_dist.recipe import Recipe
@@ -38,12 +40,18 @@ deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # type: ignore[a
 
 
 class Engine:
-    """A model on its way through steps: forward and backward of micro-batches, one update, and access to its state."""
+    """A model on its way through steps: forward and backward of micro-batches, one update, and access to its state.
+
+    Raises:
+        ConfigError: the machine does not have the precision that the recipe asks for.
+
+    """
 
     def __init__(self, model: PretrainingModel, recipe: Recipe, context: WorkerContext) -> None:
         self.recipe, self.context, self._model = recipe, context, model
         settings = recipe.optimizer
         self.optimizer = settings.build(parameter_groups(model, settings))
+        _require_precision(recipe.engine.precision)
         _set_determinism(recipe.engine.determinism)
         self.loss_scale = LossScale() if recipe.engine.precision == "fp16" else None
         with redirect_stdout(io.StringIO()):  # It prints its memory use a dozen times.
@@ -150,6 +158,13 @@ def _config(recipe: Recipe) -> dict[str, Any]:
         # The scale given here is replaced before each step by the one that checkpoints hold.
         config |= {"fp16": {"enabled": True, "loss_scale": 1.0}, "data_types": {"grad_accum_dtype": "fp32"}}
     return config
+
+
+def _require_precision(precision: str) -> None:
+    device: Any = get_accelerator()
+    supported = {"bf16": device.is_bf16_supported, "fp16": device.is_fp16_supported}.get(precision, lambda: True)
+    if not supported():
+        raise ConfigError(f"engine.precision: this machine ({device.device_name()}) has no {precision}. Take fp32, or auto in a new run.")
 
 
 def _set_determinism(promise: str) -> None:

@@ -176,6 +176,26 @@ def move_all(context, stage, path, before, tasks):
         (path / "told.json").write_text(json.dumps(told))
 
 
+def overflow(context, stage, path):
+    """Do a step of fp16 whose scale is far too large, then one whose scale is not; rank 0 writes what happened."""
+    plain = recipe_to_json(recipe_of("roberta", "adamw", stage))
+    recipe = recipe_from_json(merged(plain, {"engine": {"precision": "fp16"}}))
+    torch.manual_seed(0)
+    engine = Engine(PretrainingModel(recipe, VOCABULARY), recipe, context)
+    states, told = [whole_state(engine, context)], []
+    for scale in (2.0**60, 2.0**10):
+        engine.loss_scale.value = scale
+        rows = rows_of(recipe, 0)
+        (batch,) = batches_of(rows, context.rank, context.world, 1)
+        engine.prepare()
+        engine.train("mlm", batch, {"masked_lm": context.world / count_of(rows, "masked_lm")}, (0, 0))
+        told.append((*engine.step(1e-2, parts_of(recipe, "mlm")), engine.loss_scale.value))
+        states.append(whole_state(engine, context))
+    if context.rank == 0:
+        torch.save({"states": states, "told": told}, path)
+    engine.close()
+
+
 def run_rank(rank, world, port, body, *args):
     """Be a rank that does `body`."""
     die_with_parent()

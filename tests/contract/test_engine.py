@@ -11,6 +11,7 @@ from ptm_dist.train.launch import free_port
 from ptm_dist.train.state import StateFiles
 from tests.contract import engine_ranks
 from tests.contract.engine_ranks import STEPS, cases, parts_of, recipe_of
+from tests.tiny import has_fp16
 
 TOLERANCE = 5e-6
 
@@ -67,6 +68,21 @@ def _require_idle(states, recipe):
         assert any("second" in name for name in idle)
         assert all(torch.equal(before[name], after[name]) for name in idle)
     assert all(not states[-1][name].any() for name in states[-1] if "second" in name and not name.endswith("|weight"))
+
+
+@pytest.mark.skipif(not has_fp16(), reason="this machine has no fp16")
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_overflow_leaves_every_bit_and_halves_the_scale(stage, tmp_path):
+    run(1, engine_ranks.overflow, stage, tmp_path / "found.pt")
+    found = torch.load(tmp_path / "found.pt", weights_only=True)
+    before, skipped, applied = found["states"]
+    (_, held, scale), (norm, held_then, scale_then) = found["told"]
+    assert (held, scale, held_then, scale_then) == (False, 2.0**59, True, 2.0**10)
+    assert all(torch.equal(before[name], skipped[name]) for name in before)
+    # The second step is the one that fp32 would have done, to half precision.
+    wanted = expected("roberta", "adamw")[0]
+    assert apart(applied, wanted, "exp_avg") < 5e-3
+    assert 0 < norm < 10
 
 
 MOVES = [(2, 2), (1, 3), (4, 0), (2, 1)]

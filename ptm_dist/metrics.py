@@ -38,6 +38,7 @@ TABLE: Final = (
     Metric("ptm_train_loss", Gauge, "Training loss of the last step, nats.", "step", _field("loss")),
     Metric("ptm_train_learning_rate", Gauge, "Learning rate of the last step.", "step", _field("learning_rate")),
     Metric("ptm_train_gradient_norm", Gauge, "Norm of the whole gradient of the last step.", "step", _field("gradient_norm")),
+    Metric("ptm_train_loss_scale", Gauge, "Scale of the loss in fp16 after the last step.", "step", _field("loss_scale")),
     Metric("ptm_train_step_seconds", Histogram, "Duration of a step.", "step", _field("seconds")),
     Metric("ptm_train_data_wait_seconds_total", Counter, "Time spent waiting for examples.", "step", _field("data_seconds")),
     Metric("ptm_train_skipped_steps_total", Counter, "Steps not applied: the loss was not finite.", "step", lambda e: float(e["skipped"])),

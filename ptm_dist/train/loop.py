@@ -123,6 +123,7 @@ class Trainer:
             rows=moment.rows,
             tokens=int(tokens),
             skipped=not (finite and applied),
+            loss_scale=self.engine.loss_scale.value if self.engine.loss_scale else None,
             seconds=round(time.perf_counter() - started_at + data_seconds, 6),
             data_seconds=round(data_seconds, 6),
         )

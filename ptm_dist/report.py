@@ -17,7 +17,7 @@ from ptm_dist.data.dataset import Dataset, RowReader
 from ptm_dist.data.vocabulary import Tokenizer
 from ptm_dist.errors import ConfigError
 from ptm_dist.events import read_events, steps_of
-from ptm_dist.models.interop import EXPORTERS
+from ptm_dist.models.interop import LAYOUTS
 from ptm_dist.models.interop.folder import write_folder
 from ptm_dist.recipe import Recipe
 from ptm_dist.recipe_io import save_recipe
@@ -109,9 +109,9 @@ def export(run: Run, directory: Path, step: int | None = None) -> None:
 
     """
     recipe, data = run.recipe, run.folder.data()
-    if recipe.model.kind not in EXPORTERS:
-        raise ConfigError(f"model.kind {recipe.model.kind!r} cannot be exported to Hugging Face; can: {', '.join(sorted(EXPORTERS))}.")
-    config, tensors = EXPORTERS[recipe.model.kind].to_hugging_face(run.weights(step), recipe.model, data.vocabulary)
+    if recipe.model.kind not in LAYOUTS:
+        raise ConfigError(f"model.kind {recipe.model.kind!r} cannot be exported to Hugging Face; can: {', '.join(sorted(LAYOUTS))}.")
+    config, tensors = LAYOUTS[recipe.model.kind].to_hugging_face(run.weights(step), recipe.model, data.vocabulary)
     write_folder(directory, config, tensors, data.tokenizer, card(run))
 
 

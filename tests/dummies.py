@@ -10,7 +10,7 @@ from torch import nn
 
 from ptm_dist.data.batch import HeadSpec, Row, Targets
 from ptm_dist.models.base import Backbone
-from ptm_dist.objectives.base import cross_entropy_sum
+from ptm_dist.models.heads import Head
 
 
 class WhichThird(BaseModel):
@@ -27,9 +27,6 @@ class WhichThird(BaseModel):
     def corrupt(self, row, vocabulary, draws):
         label = int(row.inputs["tokens"].sum()) % 3
         return Row(row.inputs, row.targets | {self.kind: Targets(np.array([0]), np.array([label]))})
-
-    def loss(self, logits, labels):
-        return cross_entropy_sum(logits, labels)
 
 
 class Looped(BaseModel):
@@ -57,14 +54,14 @@ class LoopedBackbone(Backbone):
         self.words = nn.Embedding(size, hidden)
         self.layer, self.norm = nn.Linear(hidden, hidden), nn.LayerNorm(hidden)
 
-    def forward(self, inputs, lengths_R):
+    def forward(self, inputs, lengths_R, memory=None):
         states = self.words(inputs["tokens"])
         for _ in range(3):
             states = self.norm(states + torch.tanh(self.layer(states)))
-        return states
+        return states, {}
 
 
-class Tied(nn.Module):
+class Tied(Head):
     def __init__(self, table):
         super().__init__()
         self.table = table
@@ -73,7 +70,7 @@ class Tied(nn.Module):
         return F.linear(hidden_RLH.flatten(0, 1)[positions_T], self.table)
 
 
-class AtPositions(nn.Module):
+class AtPositions(Head):
     def __init__(self, hidden, classes):
         super().__init__()
         self.classify = nn.Linear(hidden, classes)

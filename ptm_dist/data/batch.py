@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-HeadKind = Literal["masked_lm", "sequence", "tokens"]
+HeadKind = Literal["masked_lm", "causal_lm", "permutation_lm", "bidirectional_lm", "sequence", "tokens"]
 
 
 @dataclass(frozen=True, slots=True)

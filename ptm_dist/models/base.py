@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from ptm_dist.data.batch import HeadSpec
 from ptm_dist.data.vocabulary import Vocabulary
+
+Memory: TypeAlias = dict[str, Tensor]
+"""What a backbone carries from one segment of a text to the next, without gradient; rows come first: [R, ...]."""
 
 
 class Family(Protocol):
@@ -15,12 +19,17 @@ class Family(Protocol):
 
     kind: str
 
-    def backbone(self, vocabulary: Vocabulary) -> nn.Module:
-        """Build the backbone: (inputs {name: int64 [R, L]}, lengths int64 [R]) -> hidden states [R, L, H]."""
+    def backbone(self, vocabulary: Vocabulary) -> Backbone:
+        """Build the backbone."""
         ...
 
     def head(self, spec: HeadSpec, backbone: nn.Module, vocabulary: Vocabulary) -> nn.Module:
-        """Build a head over that backbone: (hidden [R, L, H], positions int64 [T]) -> logits [T, classes]."""
+        """Build a head over that backbone.
+
+        Raises:
+            ConfigError: this family has no such head.
+
+        """
         ...
 
     @property
@@ -30,8 +39,46 @@ class Family(Protocol):
 
 
 class Backbone(nn.Module):
-    """A backbone as the type checker sees it."""
+    """Tokens to hidden states."""
 
-    def forward(self, inputs: dict[str, Tensor], lengths_R: Tensor) -> Tensor:
-        """Return hidden states [R, L, H]."""
+    def forward(self, inputs: dict[str, Tensor], lengths_R: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
+        """Return hidden states [R, L, H], and the memory for the rows' next segments, empty where the family has none.
+
+        `inputs` are int64 [R, L], `tokens` among them; a row's positions at or after its length hold nothing, and what stands
+        there has no influence. `memory` is what the call for the rows' previous segments returned; at a text's beginning it is
+        None, or empty to ask a family for memory that it needs for generation only.
+        """
         raise NotImplementedError
+
+
+def padded_rows(count: int) -> int:
+    """Return `count` rounded up to a multiple of 64, which matrix units prefer."""
+    return -(-count // 64) * 64
+
+
+def cut(parameter: Tensor, rows: int) -> None:
+    """Mark that only the first `rows` rows of a padded parameter exist for checkpoints and exports."""
+    parameter.stored_rows = rows  # pyright: ignore[reportAttributeAccessIssue] - tensors take any attribute
+
+
+def word_table(vocabulary: Vocabulary, width: int, pad: int | None = None) -> nn.Embedding:
+    """Return a table with a row for each id, filled up to a multiple of 64 rows; the row of `pad` takes no gradient."""
+    table = nn.Embedding(padded_rows(vocabulary.size), width, padding_idx=pad)
+    cut(table.weight, vocabulary.size)
+    return table
+
+
+@torch.no_grad()
+def initialise(module: nn.Module, std: float, truncated: bool = False) -> None:
+    """Draw every matrix from N(0, std), cut at two deviations if `truncated`; zero every bias, leave LayerNorms at one and zero."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Embedding):
+            if truncated:
+                # The bounds of torch are absolute. As in TensorFlow, the cut is not made up for: the deviation is 0.88 std.
+                nn.init.trunc_normal_(part.weight, std=std, a=-2 * std, b=2 * std)
+            else:
+                nn.init.normal_(part.weight, std=std)
+        if isinstance(part, nn.Linear) and getattr(part, "bias", None) is not None:
+            nn.init.zeros_(part.bias)
+        if isinstance(part, nn.Embedding) and part.padding_idx is not None:
+            part.weight[part.padding_idx].zero_()

@@ -1,152 +1,230 @@
 """The post-norm Transformer encoder that BERT and its descendants share.
 
-Shape letters: R rows, L length, H hidden, A attention heads, V vocabulary, T targets.
+Shape letters: R rows, L length, E width of embeddings, H hidden, A attention heads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 import torch
-import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-ACTIVATIONS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "relu": F.relu,
-}
+from ptm_dist.data.batch import HeadSpec
+from ptm_dist.data.vocabulary import Vocabulary
+from ptm_dist.errors import ConfigError
+from ptm_dist.models.attention import Rows, arrange, real
+from ptm_dist.models.base import Backbone, Memory, initialise, word_table
+from ptm_dist.models.heads import ACTIVATIONS, ClassifierHead, MaskedLMHead, Pooler
+
+Positive: TypeAlias = Annotated[int, Field(gt=0)]
+Probability: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
 
-@dataclass(frozen=True, slots=True)
-class EncoderShape:
-    """The dimensions of an encoder."""
+class EncoderFamily(BaseModel):
+    """What all families of this encoder are made of; a family adds what is its own. The defaults are the base size.
 
-    layers: int
-    hidden: int
-    heads: int
-    intermediate: int
-    activation: str
-    dropout: float
-    attention_dropout: float
-    norm_eps: float
+    Source: Devlin et al. 2019 (BERT) and its reference code: every linear map has a bias, dropout follows the embeddings, the attention
+    probabilities and both residual branches, nothing lies between the two maps of the feed-forward part.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    position_offset: ClassVar[int] = 0
+    """Rows at the beginning of the position table that no token uses."""
+    truncated_init: ClassVar[bool] = True
+    """Are weights drawn from a normal distribution that is cut at two deviations?"""
+
+    layers: Positive = 12
+    hidden: Positive = 768
+    heads: Positive = 12
+    intermediate: Positive = 3072
+    positions: Annotated[int, Field(gt=0, description="longest row in tokens")] = 512
+    activation: Literal["gelu", "gelu_tanh", "relu"] = "gelu"
+    dropout: Probability = 0.1
+    attention_dropout: Probability = 0.1
+    norm_eps: Annotated[float, Field(gt=0)] = 1e-12
+    init_std: Annotated[float, Field(gt=0)] = 0.02
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.heads}")
+        return self
+
+    @property
+    def longest(self) -> int:
+        """Most tokens a row may have."""
+        return self.positions
+
+    @property
+    def embedding_width(self) -> int:
+        """Width of the embedding tables."""
+        return self.hidden
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """Embedding tables beside those of words and positions: the input that is looked up, and the rows."""
+        return {}
+
+    @property
+    def pooled(self) -> bool:
+        """Is there a pooler under the heads of whole sequences?"""
+        return False
+
+    def encoder(self) -> Encoder:
+        """Build the layers."""
+        return Encoder(self)
+
+    def backbone(self, vocabulary: Vocabulary) -> EncoderBackbone:
+        """Build the backbone with fresh weights."""
+        backbone = EncoderBackbone(self, vocabulary)
+        initialise(backbone, self.init_std, self.truncated_init)
+        return backbone
+
+    def head(self, spec: HeadSpec, backbone: nn.Module, vocabulary: Vocabulary) -> nn.Module:
+        """Build a head with fresh weights; the masked-LM head shares the word table of the backbone.
+
+        Raises:
+            ConfigError: this family has no such head.
+
+        """
+        if spec.kind == "masked_lm":
+            table = backbone.get_parameter("words.weight")
+            head: nn.Module = MaskedLMHead(self.hidden, self.activation, self.norm_eps, table, vocabulary.size)
+        elif spec.kind in {"sequence", "tokens"}:
+            pooler = backbone.get_submodule("pooler") if self.pooled and spec.kind == "sequence" else None
+            head = ClassifierHead(self.hidden, spec.classes, pooler)
+        else:
+            raise ConfigError(f"model: an encoder sees all tokens and cannot train {spec.kind}; it has masked_lm, sequence, tokens.")
+        for name, part in head.named_children():
+            if name != "pooler":
+                initialise(part, self.init_std, self.truncated_init)
+        return head
+
+
+class SegmentedFamily(EncoderFamily):
+    """An encoder with embeddings of segment types and a pooler, as BERT has them."""
+
+    segments: Annotated[int, Field(gt=0, description="rows of the table of segment types")] = 2
+    pooler: bool = True
+    """Put a projection with tanh under the heads of whole sequences."""
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """The table of segment types."""
+        return {"segments": self.segments}
+
+    @property
+    def pooled(self) -> bool:
+        """What `pooler` says."""
+        return self.pooler
+
+
+class EncoderBackbone(Backbone):
+    """Embeddings and encoder."""
+
+    def __init__(self, settings: EncoderFamily, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        width, offset = settings.embedding_width, settings.position_offset
+        self.words = word_table(vocabulary, width, vocabulary.pad if offset else None)
+        self.positions = nn.Embedding(settings.positions + offset, width, padding_idx=offset - 1 if offset else None)
+        self.tables = nn.ModuleDict({name: nn.Embedding(rows, width) for name, rows in settings.tables.items()})
+        self.norm = nn.LayerNorm(width, eps=settings.norm_eps)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.widen = nn.Linear(width, settings.hidden) if width != settings.hidden else nn.Identity()
+        self.encoder = settings.encoder()
+        if settings.pooled:
+            self.pooler = Pooler(settings.hidden)
+        self.offset, self.longest = offset, settings.positions
+
+    def forward(self, inputs: dict[str, Tensor], lengths_R: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
+        """Encode `tokens` and what the other tables look up (row 0 where an input is absent), int64 [R, L], into [R, L, H].
+
+        Raises:
+            ValueError: a row is longer than the position table.
+
+        """
+        tokens_RL = inputs["tokens"]
+        if int(lengths_R.max()) > self.longest:
+            raise ValueError(f"a row has {int(lengths_R.max())} tokens, model.positions allows {self.longest}")
+        # Padding may lie beyond the table; it is looked up somewhere inside, and nobody attends to it.
+        places = torch.arange(tokens_RL.shape[1], device=tokens_RL.device).clamp(max=self.longest - 1) + self.offset
+        if self.offset:
+            places = places.where(real(lengths_R, tokens_RL.shape[1]), self.offset - 1)
+        x_RLE = self.words(tokens_RL) + self.positions(places)
+        for name, table in self.tables.items():
+            x_RLE = x_RLE + table(inputs.get(name, tokens_RL.new_zeros(1, 1)))
+        return self.encoder(self.widen(self.dropout(self.norm(x_RLE))), lengths_R), {}
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention over all valid tokens of a row."""
+    """Multi-head attention over all tokens of a row, with dropout, residual and a LayerNorm after the sum."""
 
-    def __init__(self, shape: EncoderShape) -> None:
+    def __init__(self, settings: EncoderFamily) -> None:
         super().__init__()
-        self.heads = shape.heads
-        self.dropout = shape.attention_dropout
-        self.query = nn.Linear(shape.hidden, shape.hidden)
-        self.key = nn.Linear(shape.hidden, shape.hidden)
-        self.value = nn.Linear(shape.hidden, shape.hidden)
-        self.output = nn.Linear(shape.hidden, shape.hidden)
+        self.heads, self.attention_dropout = settings.heads, settings.attention_dropout
+        self.query = nn.Linear(settings.hidden, settings.hidden)
+        self.key = nn.Linear(settings.hidden, settings.hidden)
+        self.value = nn.Linear(settings.hidden, settings.hidden)
+        self.output = nn.Linear(settings.hidden, settings.hidden)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.norm = nn.LayerNorm(settings.hidden, eps=settings.norm_eps)
 
-    def forward(self, x_RLH: Tensor, valid: Tensor | None) -> Tensor:
-        """Attend; `valid` is bool [R, 1, 1, L], None when no row is padded."""
-        R, L, H = x_RLH.shape
-        projections = (self.query, self.key, self.value)
-        q, k, v = (project(x_RLH).view(R, L, self.heads, H // self.heads).transpose(1, 2) for project in projections)
-        dropout = self.dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=valid, dropout_p=dropout)
-        return self.output(attended.transpose(1, 2).reshape(R, L, H))
+    def forward(self, x: Tensor, rows: Rows) -> Tensor:
+        """Return the states in the layout of `rows`."""
+        q, k, v = (project(x).unflatten(-1, (self.heads, -1)) for project in (self.query, self.key, self.value))
+        attended = rows.attend(q, k, v, causal=False, dropout=self.attention_dropout if self.training else 0.0)
+        return self.norm(x + self.dropout(self.output(attended.flatten(-2))))
+
+
+class FeedForward(nn.Module):
+    """Two maps with an activation between them, with dropout, residual and a LayerNorm after the sum."""
+
+    def __init__(self, settings: EncoderFamily) -> None:
+        super().__init__()
+        self.up = nn.Linear(settings.hidden, settings.intermediate)
+        self.down = nn.Linear(settings.intermediate, settings.hidden)
+        self.activation = ACTIVATIONS[settings.activation]
+        self.dropout = nn.Dropout(settings.dropout)
+        self.norm = nn.LayerNorm(settings.hidden, eps=settings.norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the states in the layout they came in."""
+        return self.norm(x + self.dropout(self.down(self.activation(self.up(x)))))
 
 
 class EncoderLayer(nn.Module):
-    """Attention and feed-forward, each with dropout, residual and a LayerNorm after the sum."""
+    """Attention, then feed-forward."""
 
-    def __init__(self, shape: EncoderShape) -> None:
+    def __init__(self, settings: EncoderFamily) -> None:
         super().__init__()
-        self.attention = SelfAttention(shape)
-        self.attention_norm = nn.LayerNorm(shape.hidden, eps=shape.norm_eps)
-        self.up = nn.Linear(shape.hidden, shape.intermediate)
-        self.down = nn.Linear(shape.intermediate, shape.hidden)
-        self.output_norm = nn.LayerNorm(shape.hidden, eps=shape.norm_eps)
-        self.activation = ACTIVATIONS[shape.activation]
-        self.dropout = nn.Dropout(shape.dropout)
-
-    def forward(self, x_RLH: Tensor, valid: Tensor | None) -> Tensor:
-        """Return [R, L, H]."""
-        x_RLH = self.attention_norm(x_RLH + self.dropout(self.attention(x_RLH, valid)))
-        return self.output_norm(x_RLH + self.dropout(self.down(self.activation(self.up(x_RLH)))))
+        self.attention = SelfAttention(settings)
+        self.feed_forward = FeedForward(settings)
 
 
 class Encoder(nn.Module):
-    """A stack of encoder layers."""
+    """A stack of layers."""
 
-    def __init__(self, shape: EncoderShape) -> None:
+    def __init__(self, settings: EncoderFamily) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(shape) for _ in range(shape.layers))
+        self.head_width, self.attention_dropout = settings.hidden // settings.heads, settings.attention_dropout
+        self.build(settings)
+
+    def build(self, settings: EncoderFamily) -> None:
+        """Make the layers."""
+        self.layers = nn.ModuleList(EncoderLayer(settings) for _ in range(settings.layers))
+
+    def blocks(self) -> Iterable[tuple[nn.Module, nn.Module]]:
+        """Return attention and feed-forward part of each layer, from the bottom."""
+        return ((layer.get_submodule("attention"), layer.get_submodule("feed_forward")) for layer in self.layers)
 
     def forward(self, x_RLH: Tensor, lengths_R: Tensor) -> Tensor:
         """Encode embeddings; positions at or after a row's length are neither attended to nor meaningful."""
-        valid = valid_mask(lengths_R, x_RLH.shape[1])
-        for layer in self.layers:
-            x_RLH = layer(x_RLH, valid)
-        return x_RLH
-
-
-def valid_mask(lengths_R: Tensor, length: int) -> Tensor | None:
-    """Return bool [R, 1, 1, L], true at real tokens; None when all rows are full, which lets attention skip the mask."""
-    if bool((lengths_R == length).all()):
-        return None
-    return (torch.arange(length, device=lengths_R.device) < lengths_R[:, None])[:, None, None, :]
-
-
-class MaskedLMHead(nn.Module):
-    """Transform, then project onto the word table that the embedding uses too, at target positions only."""
-
-    def __init__(self, shape: EncoderShape, word_table: nn.Parameter, vocabulary_size: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(shape.hidden, shape.hidden)
-        self.norm = nn.LayerNorm(shape.hidden, eps=shape.norm_eps)
-        self.activation = ACTIVATIONS[shape.activation]
-        self.word_table = word_table
-        self.bias = nn.Parameter(torch.zeros(word_table.shape[0]))
-        cut(self.bias, vocabulary_size)
-        self.vocabulary_size = vocabulary_size
-
-    def forward(self, hidden_RLH: Tensor, positions_T: Tensor) -> Tensor:
-        """Return logits [T, V] at `positions_T`, which count through the flattened [R x L]."""
-        x_TH = self.norm(self.activation(self.dense(hidden_RLH.flatten(0, 1)[positions_T])))
-        return F.linear(x_TH, self.word_table, self.bias)[:, : self.vocabulary_size]
-
-
-class TokenHead(nn.Module):
-    """A linear classifier at target positions; for whole sequences the target position is the first token."""
-
-    def __init__(self, shape: EncoderShape, classes: int) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(shape.dropout)
-        self.classify = nn.Linear(shape.hidden, classes)
-
-    def forward(self, hidden_RLH: Tensor, positions_T: Tensor) -> Tensor:
-        """Return logits [T, classes] at `positions_T`, which count through the flattened [R x L]."""
-        return self.classify(self.dropout(hidden_RLH.flatten(0, 1)[positions_T]))
-
-
-def padded_rows(count: int) -> int:
-    """Return `count` rounded up to a multiple of 64, which matrix units prefer."""
-    return -(-count // 64) * 64
-
-
-def cut(parameter: Tensor, rows: int) -> None:
-    """Mark that only the first `rows` rows of a padded parameter exist for checkpoints and exports."""
-    parameter.stored_rows = rows  # pyright: ignore[reportAttributeAccessIssue] - tensors take any attribute
-
-
-def initialise(module: nn.Module, std: float) -> None:
-    """Draw every matrix from N(0, std), zero every bias, leave LayerNorms at one and zero. Source: BERT's reference code."""
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
-            nn.init.normal_(part.weight, std=std)
-            nn.init.zeros_(part.bias)
-        elif isinstance(part, nn.Embedding):
-            nn.init.normal_(part.weight, std=std)
-            if part.padding_idx is not None:
-                with torch.no_grad():
-                    part.weight[part.padding_idx].zero_()
+        rows = arrange(x_RLH, lengths_R, self.head_width, self.attention_dropout if self.training else 0.0)
+        x = rows.lay(x_RLH)
+        for attention, feed_forward in self.blocks():
+            x = feed_forward(attention(x, rows))
+        return rows.restore(x)

@@ -1,7 +1,8 @@
-"""Training objectives: how a row is corrupted when it is read, and the loss of its targets. One file each."""
+"""Training objectives: what is hidden or asked of a row when it is read. One file each."""
 
 from typing import Final
 
+from ptm_dist.objectives.causal_lm import CausalLM
 from ptm_dist.objectives.masked_lm import MaskedLM
 
-OBJECTIVES: Final = {"masked_lm": MaskedLM}
+OBJECTIVES: Final = {"causal_lm": CausalLM, "masked_lm": MaskedLM}

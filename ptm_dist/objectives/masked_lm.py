@@ -7,12 +7,10 @@ from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from ptm_dist.data.batch import HeadSpec, Row, Targets
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.masking import choose_tokens, replace_tokens
-from ptm_dist.objectives.base import LossSum, cross_entropy_sum
 from ptm_dist.rng import Draws
 
 
@@ -45,10 +43,6 @@ class MaskedLM(BaseModel):
         chosen = choose_tokens(np.flatnonzero(self.predictable(vocabulary)[tokens]), self.rate, draws)
         hidden = replace_tokens(tokens, chosen, vocabulary.mask, _replacements(vocabulary), draws)
         return Row(row.inputs | {"tokens": hidden}, row.targets | {self.kind: Targets(chosen, tokens[chosen])})
-
-    def loss(self, logits: Tensor, labels: Tensor) -> LossSum:
-        """Cross-entropy over the vocabulary."""
-        return cross_entropy_sum(logits, labels)
 
 
 @lru_cache(maxsize=16)

@@ -95,14 +95,14 @@ _LAYER = re.compile(r"^backbone\.(?:.+\.)?layers\.(\d+)\.")
 
 
 def parameter_groups(module: nn.Module, settings: OptimizerSettings) -> list[Group]:
-    """Return the groups of a pretraining module: backbone and each head apart, so that an idle head can be switched off.
+    """Return the groups of a pretraining module: backbone, pooler and each head apart, so that an idle one can be switched off.
 
     A group is named PART, with .plain for what weight decay spares and .layer-N where layers learn at rates of their own.
     """
     layers = 1 + max((int(found[1]) for name, _ in module.named_parameters() if (found := _LAYER.match(name))), default=-1)
     groups: dict[str, Group] = {}
     for name, parameter in module.named_parameters():
-        part = name.split(".")[1] if name.startswith("heads.") else "backbone"
+        part = _part(name)
         plain = parameter.ndim < 2
         depth = _below_top(name, layers) if settings.layer_decay < 1 else 0
         key = part + ".plain" * plain + f".layer-{layers - 1 - depth}" * (part == "backbone" and settings.layer_decay < 1)
@@ -112,9 +112,16 @@ def parameter_groups(module: nn.Module, settings: OptimizerSettings) -> list[Gro
     return list(groups.values())
 
 
-def _below_top(name: str, layers: int) -> int:
-    """Return how many layers lie above a parameter: none above a head or the last layer, all above the embeddings."""
+def _part(name: str) -> str:
+    """Return what is switched on and off as one: a head, the pooler under the heads of sequences, or the rest of the backbone."""
     if name.startswith("heads."):
+        return name.split(".")[1]
+    return "pooler" if name.startswith("backbone.pooler.") else "backbone"
+
+
+def _below_top(name: str, layers: int) -> int:
+    """Return how many layers lie above a parameter: none above a head, the pooler or the last layer, all above the embeddings."""
+    if _part(name) != "backbone":
         return 0
     found = _LAYER.match(name)
     return layers - 1 - int(found[1]) if found else layers

@@ -23,7 +23,7 @@ from deepspeed.utils import logger as deepspeed_logger
 
 from ptm_dist.data.batch import MicroBatch
 from ptm_dist.errors import ConfigError
-from ptm_dist.objectives.base import LossSum
+from ptm_dist.models.heads import LossSum
 from ptm_dist.optimizers.base import parameter_groups
 from ptm_dist.recipe import Recipe
 from ptm_dist.rng import derive_seed

@@ -23,7 +23,7 @@ from ptm_dist.errors import NumericError, ResumeMismatchError, StoppedError
 from ptm_dist.events import EventLog
 from ptm_dist.faults import reached
 from ptm_dist.metrics import Exporter
-from ptm_dist.objectives.base import LossSum
+from ptm_dist.models.heads import LossSum
 from ptm_dist.recipe import Recipe
 from ptm_dist.run import RunFolder
 from ptm_dist.schedule import Moment, Schedule
@@ -32,7 +32,7 @@ from ptm_dist.train.committed import Checkpoint
 from ptm_dist.train.context import WorkerContext
 from ptm_dist.train.engine import Engine
 from ptm_dist.train.loss_scale import LossScale
-from ptm_dist.train.module import head_name
+from ptm_dist.train.module import parts_of
 from ptm_dist.train.state import read_state, read_weights, write_state
 from ptm_dist.train.weights import require_same_tokenizer, source_of
 
@@ -132,7 +132,7 @@ class Trainer:
         return stop_votes > 0
 
     def _active(self, moment: Moment) -> set[str]:
-        return {"backbone"} | {head_name(moment.task, objective) for objective in self.recipe.tasks[moment.task].objectives}
+        return parts_of(moment.task, self.recipe.tasks[moment.task].objectives)
 
     def _count_skipped(self, step: int, finite: bool) -> None:
         self.skipped = 0 if finite else self.skipped + 1

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
 
 from ptm_dist.data.batch import MicroBatch
 from ptm_dist.data.vocabulary import Vocabulary
-from ptm_dist.objectives.base import LossSum, Objective
+from ptm_dist.models.heads import Head, LossSum
+from ptm_dist.objectives.base import Objective
 from ptm_dist.recipe import Recipe
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -43,14 +45,15 @@ class PretrainingModel(nn.Module):
         `inputs` are int64 [rows, length], `lengths` int64 [rows], `targets` positions and labels int64 [targets] by objective,
         `weights` what each objective's sum is multiplied with: the caller knows the global counts.
         """
-        hidden = self.backbone(inputs, lengths)
+        hidden, _ = self.backbone(inputs, lengths)
         nothing = torch.zeros(0, dtype=torch.int64, device=lengths.device)
         total = hidden.new_zeros((), dtype=torch.float32)
         losses, used = {}, set()
         for objective in self.objectives[task]:
             positions, labels = targets.get(objective.kind, (nothing, nothing))
             used.add(key := head_name(task, objective))
-            losses[objective.kind] = objective.loss(self.heads[key](hidden, positions), labels)
+            head = cast("Head", self.heads[key])
+            losses[objective.kind] = head.loss(hidden, positions, labels)
             total = total + losses[objective.kind].sum * weights[objective.kind]
         for key in self.heads.keys() - used:
             # Stage 3 re-applies the last gradient of a head that takes no part, so each takes part with weight zero.
@@ -73,6 +76,12 @@ def head_name(task: str, objective: Objective) -> str:
     spec = objective.head
     # A kind may be package.module:Class, and torch allows no dot in the name of a module.
     return spec.kind if spec.classes == 0 else f"{task}-{objective.kind}".replace(".", "_")
+
+
+def parts_of(task: str, objectives: Sequence[Objective]) -> set[str]:
+    """Return the parts of the model that a step of `task` trains: the backbone, its heads, and the pooler under those of sequences."""
+    heads = {head_name(task, objective) for objective in objectives}
+    return {"backbone"} | heads | ({"pooler"} if any(objective.head.kind == "sequence" for objective in objectives) else set())
 
 
 def stored_shape(parameter: nn.Parameter) -> tuple[int, ...]:

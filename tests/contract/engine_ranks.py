@@ -16,15 +16,26 @@ from ptm_dist.recipe_io import recipe_from_json, recipe_to_json
 from ptm_dist.rng import Draws
 from ptm_dist.train.context import join, leave
 from ptm_dist.train.engine import Engine
-from ptm_dist.train.module import PretrainingModel, head_name, stored_shape, to_device
+from ptm_dist.train.module import PretrainingModel, parts_of, stored_shape, to_device
 from ptm_dist.train.state import read_state, write_state
 from tests.tiny import merged, tiny_recipe
 
 VOCABULARY = Vocabulary(size=100, begin=0, pad=1, end=2, unknown=3, mask=99)
 ROWS = 8
-STEPS = [("mlm", 2), ("first", 1), ("mlm", 4), ("first", 2)]
+STEPS = [("lm", 2), ("first", 1), ("lm", 4), ("first", 2)]
 """Task and number of micro-batches of each step; the head of the task named second stays idle."""
-SMALL = {"layers": 2, "hidden": 16, "heads": 2, "intermediate": 32, "positions": 32, "dropout": 0.0, "attention_dropout": 0.0}
+SMALL = {
+    "layers": 2,
+    "hidden": 16,
+    "heads": 2,
+    "intermediate": 32,
+    "positions": 32,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "embedding": 8,
+}
+LM = {"gpt": "causal_lm", "gpt2": "causal_lm"}
+"""The families whose language model is no masked one."""
 OPTIMIZERS = {
     # A large eps: without it the first step is the sign of the gradient, which a rounding error can turn.
     "adamw": {"kind": "adamw", "learning_rate": 1e-2, "eps": 1e-3},
@@ -39,15 +50,18 @@ def families():
 
 
 def cases():
-    """Yield every family with every optimizer."""
-    return [(family, optimizer) for family in families() for optimizer in OPTIMIZERS]
+    """Return every family with AdamW, and two with every other optimizer: those look at tensors, not at families."""
+    return [
+        (family, optimizer) for family in families() for optimizer in OPTIMIZERS if optimizer == "adamw" or family in {"looped", "roberta"}
+    ]
 
 
 def recipe_of(family, optimizer, stage=0, clip_norm=0.5, tasks=("first", "second")):
-    dummy = {"format": {"kind": "full_sentences", "length": 32}, "objectives": [{"kind": "tests.dummies:WhichThird"}]}
-    plain = merged(recipe_to_json(tiny_recipe()), {"tasks": dict.fromkeys(tasks, dummy), "engine": {"zero_stage": stage}})
+    objectives = {"lm": LM.get(family, "masked_lm")} | dict.fromkeys(tasks, "tests.dummies:WhichThird")
+    made = {name: {"format": {"kind": "full_sentences", "length": 32}, "objectives": [{"kind": kind}]} for name, kind in objectives.items()}
+    plain = merged(recipe_to_json(tiny_recipe()), {"engine": {"zero_stage": stage}})
     plain |= {"model": families()[family], "optimizer": OPTIMIZERS[optimizer] | {"clip_norm": clip_norm}}
-    return recipe_from_json(plain)
+    return recipe_from_json(plain | {"tasks": made, "stages": [{"name": "only", "steps": {"lm": 2}}]})
 
 
 def rows_of(recipe, step):
@@ -56,7 +70,8 @@ def rows_of(recipe, step):
     found = []
     for number in range(ROWS):
         rng = np.random.default_rng([step, number])
-        row = Row({"tokens": rng.integers(4, 99, rng.integers(6, 30))})
+        length = rng.integers(6, 30)
+        row = Row({"tokens": rng.integers(4, 99, length), "segments": np.arange(length) * 2 // length})
         for objective in recipe.tasks[task].objectives:
             row = objective.corrupt(row, VOCABULARY, Draws(1, "contract", step, number))
         found.append(row)
@@ -73,8 +88,8 @@ def batches_of(rows, rank, world, number):
     return [collate(mine[start : start + width], VOCABULARY.pad, width) for start in range(0, number * width, width)]
 
 
-def parts_of(recipe, task):
-    return {"backbone", *(head_name(task, objective) for objective in recipe.tasks[task].objectives)}
+def active(recipe, task):
+    return parts_of(task, recipe.tasks[task].objectives)
 
 
 def train(recipe, context):
@@ -87,7 +102,7 @@ def train(recipe, context):
         weights = {objective.kind: context.world / count_of(rows, objective.kind) for objective in recipe.tasks[task].objectives}
         for micro, batch in enumerate(batches_of(rows, context.rank, context.world, number)):
             engine.train(task, batch, weights, (step, micro))
-        engine.step(1e-2, parts_of(recipe, task))
+        engine.step(1e-2, active(recipe, task))
         states.append(whole_state(engine, context))
     engine.close()
     return states
@@ -100,10 +115,11 @@ def move(recipe, context, source, directory):
     fresh = read_state(engine, source) if source.exists() else []
     write(engine, directory / "loaded")
     rows = rows_of(recipe, 0)
-    weights = {"masked_lm": context.world / count_of(rows, "masked_lm")}
+    (objective,) = recipe.tasks["lm"].objectives
+    weights = {objective.kind: context.world / count_of(rows, objective.kind)}
     for micro, batch in enumerate(batches_of(rows, context.rank, context.world, 2)):
-        engine.train("mlm", batch, weights, (0, micro))
-    engine.step(1e-2, parts_of(recipe, "mlm"))
+        engine.train("lm", batch, weights, (0, micro))
+    engine.step(1e-2, active(recipe, "lm"))
     write(engine, directory / "trained")
     engine.close()
     return fresh
@@ -147,7 +163,7 @@ def reference(recipe):
         model(task, *to_device(batch, torch.device("cpu")), weights)[0].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optimizer.clip_norm)
         for group in optimizer.param_groups:
-            group["active"] = group["part"] in parts_of(recipe, task)
+            group["active"] = group["part"] in active(recipe, task)
         optimizer.step()
         whole = {}
         for name, parameter in names.items():
@@ -188,8 +204,8 @@ def overflow(context, stage, path):
         rows = rows_of(recipe, 0)
         (batch,) = batches_of(rows, context.rank, context.world, 1)
         engine.prepare()
-        engine.train("mlm", batch, {"masked_lm": context.world / count_of(rows, "masked_lm")}, (0, 0))
-        told.append((*engine.step(1e-2, parts_of(recipe, "mlm")), engine.loss_scale.value))
+        engine.train("lm", batch, {"masked_lm": context.world / count_of(rows, "masked_lm")}, (0, 0))
+        told.append((*engine.step(1e-2, active(recipe, "lm")), engine.loss_scale.value))
         states.append(whole_state(engine, context))
     if context.rank == 0:
         torch.save({"states": states, "told": told}, path)

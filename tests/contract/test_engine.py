@@ -10,7 +10,7 @@ import torch
 from ptm_dist.train.launch import free_port
 from ptm_dist.train.state import StateFiles
 from tests.contract import engine_ranks
-from tests.contract.engine_ranks import STEPS, cases, parts_of, recipe_of
+from tests.contract.engine_ranks import STEPS, active, cases, recipe_of
 from tests.tiny import has_fp16
 
 TOLERANCE = 5e-6
@@ -63,7 +63,7 @@ def test_gradients_and_updates_are_those_of_one_process(stage, world, tmp_path):
 def _require_idle(states, recipe):
     """The head of no step keeps every bit, and so does a head between its steps."""
     for before, after, (task, _) in zip(states, states[1:], STEPS[1:], strict=False):
-        parts = parts_of(recipe, task)
+        parts = active(recipe, task)
         idle = [name for name in after if name.startswith("heads.") and name.split(".")[1] not in parts]
         assert any("second" in name for name in idle)
         assert all(torch.equal(before[name], after[name]) for name in idle)

@@ -1,5 +1,6 @@
 """What every plug-in promises. The tests run over the tables, so a new line in a table is tested without a new line here."""
 
+from contextlib import suppress
 from typing import Literal, get_args, get_origin
 
 import numpy as np
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ptm_dist.corpus import SOURCES, TOKENIZERS
 from ptm_dist.corpus.tokenizer import load_tokenizer
-from ptm_dist.data.batch import HeadSpec, Row, Targets, collate
+from ptm_dist.data.batch import HeadKind, HeadSpec, Row, Targets, collate
 from ptm_dist.data.document import TokenizedDocument
 from ptm_dist.data.example import pack, row, row_starts
 from ptm_dist.data.vocabulary import Vocabulary
@@ -162,7 +163,7 @@ class TestPluginsFromOutside:
 
 
 CLASSIFIERS = [HeadSpec("sequence", 3), HeadSpec("tokens", 2)]
-HEADS = list(dict.fromkeys([*CLASSIFIERS, *(small(found).head for found in OBJECTIVES.values())]))
+LANGUAGE_MODELS = [HeadSpec(kind) for kind in get_args(HeadKind) if kind.endswith("_lm")]
 
 
 def micro_batch(lengths, seed=0):
@@ -172,30 +173,62 @@ def micro_batch(lengths, seed=0):
     return {name: torch.from_numpy(values) for name, values in batch.inputs.items()}, torch.from_numpy(batch.lengths)
 
 
+def states(backbone, batch):
+    return backbone(*batch)[0]
+
+
+def heads_of(plugin, backbone):
+    """Return the classifiers of a family, and the one language model that it can train."""
+    found = {}
+    for spec in [*CLASSIFIERS, *LANGUAGE_MODELS]:
+        with suppress(ConfigError):
+            found[spec] = plugin.head(spec, backbone, VOCABULARY)
+    assert found.keys() >= set(CLASSIFIERS)
+    assert len(found) == len(CLASSIFIERS) + 1
+    return found
+
+
 @each(FAMILIES)
 class TestFamilies:
     def test_they_are_built_without_memory(self, plugin):
         with torch.device("meta"):
             backbone = plugin.backbone(VOCABULARY)
-            heads = [plugin.head(spec, backbone, VOCABULARY) for spec in HEADS]
-        assert all(parameter.is_meta for part in (backbone, *heads) for parameter in part.parameters())
+            heads = heads_of(plugin, backbone)
+        assert all(parameter.is_meta for part in (backbone, *heads.values()) for parameter in part.parameters())
 
-    @pytest.mark.parametrize("spec", HEADS, ids=str)
-    def test_heads_give_finite_logits_at_targets(self, plugin, spec):
+    def test_heads_give_finite_logits_at_targets(self, plugin):
         backbone = plugin.backbone(VOCABULARY)
-        head = plugin.head(spec, backbone, VOCABULARY)
-        hidden = backbone(*micro_batch([5, 9, 16]))
-        logits = head(hidden, torch.tensor([0, 17, 40, 32]))
-        assert logits.shape == (4, spec.classes or VOCABULARY.size)
-        assert torch.isfinite(logits).all()
-        assert head(hidden, torch.zeros(0, dtype=torch.int64)).shape == (0, spec.classes or VOCABULARY.size)
+        hidden = states(backbone, micro_batch([5, 9, 16]))
+        for spec, head in heads_of(plugin, backbone).items():
+            classes = spec.classes or VOCABULARY.size
+            logits = head(hidden, torch.tensor([0, 17, 40, 32]))
+            assert logits.shape == (4, classes)
+            assert torch.isfinite(logits).all()
+            assert head(hidden, torch.zeros(0, dtype=torch.int64)).shape == (0, classes)
+
+    def test_losses_are_sums_that_add_up(self, plugin):
+        backbone = plugin.backbone(VOCABULARY).eval()
+        hidden = states(backbone, micro_batch([5, 9, 16])).detach().requires_grad_()
+        positions = torch.tensor([0, 17, 40, 32, 3, 18, 33])
+        for spec, head in heads_of(plugin, backbone).items():
+            labels = torch.arange(7) % (spec.classes or VOCABULARY.size)
+            whole, first, rest = (head.eval().loss(hidden, positions[cut], labels[cut]) for cut in (slice(7), slice(3), slice(3, 7)))
+            assert (whole.targets, first.targets, rest.targets) == (7, 3, 4)
+            assert torch.allclose(whole.sum, first.sum + rest.sum, rtol=1e-5)
+            assert whole.correct == first.correct + rest.correct
+            (gradient,) = torch.autograd.grad(whole.sum, hidden)
+            assert torch.isfinite(gradient).all()
+            nothing = head.loss(hidden, positions[:0], labels[:0])
+            assert (nothing.sum.item(), nothing.targets, int(nothing.correct)) == (0.0, 0, 0)
+            assert nothing.sum.requires_grad
 
     def test_padding_changes_no_valid_output(self, plugin):
         backbone = plugin.backbone(VOCABULARY).eval()
         inputs, lengths = micro_batch([3, 16, 8, 11])
-        together = backbone(inputs, lengths)
+        together = states(backbone, (inputs, lengths))
         for number, length in enumerate(lengths.tolist()):
-            alone = backbone({name: values[number : number + 1, :length] for name, values in inputs.items()}, lengths[number : number + 1])
+            cut = {name: values[number : number + 1, :length] for name, values in inputs.items()}
+            alone = states(backbone, (cut, lengths[number : number + 1]))
             assert torch.allclose(together[number, :length], alone[0], atol=1e-5)
 
     def test_what_stands_in_the_padding_does_not_matter(self, plugin):
@@ -203,17 +236,17 @@ class TestFamilies:
         inputs, lengths = micro_batch([3, 16, 8])
         valid = torch.arange(inputs["tokens"].shape[1]) < lengths[:, None]
         other = inputs | {"tokens": torch.where(valid, inputs["tokens"], 42)}
-        assert torch.allclose(backbone(inputs, lengths)[valid], backbone(other, lengths)[valid], atol=1e-5)
+        assert torch.allclose(states(backbone, (inputs, lengths))[valid], states(backbone, (other, lengths))[valid], atol=1e-5)
 
     def test_every_parameter_of_the_backbone_is_trained(self, plugin):
         backbone = plugin.backbone(VOCABULARY)
-        backbone(*micro_batch([5, 16])).square().sum().backward()
-        assert [name for name, parameter in backbone.named_parameters() if parameter.grad is None] == []
+        states(backbone, micro_batch([5, 16])).square().sum().backward()
+        assert [name for name, parameter in backbone.named_parameters() if parameter.grad is None and "pooler." not in name] == []
 
     def test_a_row_may_be_as_long_as_they_say_and_no_longer(self, plugin):
         backbone = plugin.backbone(VOCABULARY)
         inputs, lengths = micro_batch([plugin.longest])
-        assert backbone(inputs, lengths).shape[:2] == inputs["tokens"].shape
+        assert states(backbone, (inputs, lengths)).shape[:2] == inputs["tokens"].shape
         with pytest.raises(ValueError, match=str(plugin.longest)):
             backbone(*micro_batch([plugin.longest + 1]))
 
@@ -252,18 +285,6 @@ class TestObjectives:
         assert ((positions >= 0) & (positions < length)).all()
         assert ((labels >= 0) & (labels < (plugin.head.classes or VOCABULARY.size))).all()
         assert ((found.inputs["tokens"] >= 0) & (found.inputs["tokens"] < VOCABULARY.size)).all()
-
-    def test_the_loss_is_a_sum_that_adds_up(self, plugin):
-        classes = plugin.head.classes or VOCABULARY.size
-        logits = torch.randn(7, classes, generator=torch.Generator().manual_seed(1), requires_grad=True)
-        labels = torch.arange(7) % classes
-        whole, first, rest = (plugin.loss(logits[cut], labels[cut]) for cut in (slice(7), slice(3), slice(3, 7)))
-        assert (whole.targets, first.targets, rest.targets) == (7, 3, 4)
-        assert torch.allclose(whole.sum, first.sum + rest.sum, rtol=1e-5)
-        assert whole.correct == first.correct + rest.correct
-        whole.sum.backward()
-        assert torch.isfinite(logits.grad).all()
-        assert plugin.loss(logits[:0], labels[:0]).sum.item() == 0
 
 
 sentences = st.lists(st.integers(4, 98), max_size=40).map(lambda ids: np.array(ids, dtype=np.int32))

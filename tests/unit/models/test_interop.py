@@ -15,12 +15,13 @@ from transformers import AutoModelForMaskedLM, RobertaForMaskedLM
 from ptm_dist.data.batch import HeadSpec
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError, DataIntegrityError, DataUnavailableError, StorageError
-from ptm_dist.models.interop import EXPORTERS, folder, roberta
+from ptm_dist.models.interop import LAYOUTS, folder
 from ptm_dist.models.interop.folder import MARK, read_folder, write_folder
 from ptm_dist.models.roberta import Roberta
 
 SETTINGS = Roberta(layers=2, hidden=12, heads=3, intermediate=20, positions=14, dropout=0.2, norm_eps=1e-6)
 VOCABULARY = Vocabulary(size=71, begin=0, pad=1, end=2, unknown=3, mask=70)
+ROBERTA = LAYOUTS["roberta"]
 WORDS = "roberta.embeddings.word_embeddings.weight"
 
 
@@ -40,7 +41,7 @@ def weights():
 
 @pytest.fixture
 def exported(weights):
-    return roberta.to_hugging_face(weights, SETTINGS, VOCABULARY)
+    return ROBERTA.to_hugging_face(weights, SETTINGS, VOCABULARY)
 
 
 @pytest.fixture
@@ -66,16 +67,13 @@ def write(tmp_path, exported, tokenizer_folder):
 
 
 class TestRoberta:
-    def test_is_an_exporter(self):
-        assert EXPORTERS["roberta"] is roberta
-
     def test_round_trip_is_bit_equal(self, weights, exported):
         weights["backbone.positions.weight"][3] = -0.0
         config, tensors = exported
-        settings, back = roberta.from_hugging_face(json.loads(json.dumps(config)), tensors)
+        settings, back = ROBERTA.from_hugging_face(json.loads(json.dumps(config)), tensors)
         assert settings == SETTINGS
         assert_bit_equal(back, weights)
-        config_again, tensors_again = roberta.to_hugging_face(back, settings, VOCABULARY)
+        config_again, tensors_again = ROBERTA.to_hugging_face(back, settings, VOCABULARY)
         assert config_again == config
         assert_bit_equal(tensors_again, tensors)
 
@@ -88,24 +86,24 @@ class TestRoberta:
         assert not tensors["roberta.embeddings.token_type_embeddings.weight"].any()
 
     def test_keeps_the_dtype(self, weights):
-        config, tensors = roberta.to_hugging_face({name: w.bfloat16() for name, w in weights.items()}, SETTINGS, VOCABULARY)
+        config, tensors = ROBERTA.to_hugging_face({name: w.bfloat16() for name, w in weights.items()}, SETTINGS, VOCABULARY)
         assert config["dtype"] == "bfloat16"
         assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
 
     def test_classifier_heads_stay_behind(self, weights, exported):
         weights["heads.pairs-nsp.classify.weight"] = torch.ones(2, 12)
-        _, tensors = roberta.to_hugging_face(weights, SETTINGS, VOCABULARY)
+        _, tensors = ROBERTA.to_hugging_face(weights, SETTINGS, VOCABULARY)
         assert tensors.keys() == exported[1].keys()
 
     def test_export_names_what_is_wrong(self, weights):
-        del weights["backbone.norm.bias"], weights["heads.masked_lm.bias"]
+        del weights["backbone.norm.bias"], weights["heads.masked_lm.project.bias"]
         weights["backbone.segments.weight"] = torch.ones(2, 12)
         weights["backbone.words.weight"] = torch.ones(128, 12)
         with pytest.raises(ConfigError) as caught:
-            roberta.to_hugging_face(weights, SETTINGS, VOCABULARY)
+            ROBERTA.to_hugging_face(weights, SETTINGS, VOCABULARY)
         for part in (
             "backbone.norm.bias is missing",
-            "heads.masked_lm.bias is missing",
+            "heads.masked_lm.project.bias is missing",
             "backbone.segments.weight is unknown",
             "backbone.words.weight is [128, 12], expected [71, 12]",
         ):
@@ -117,7 +115,7 @@ class TestRoberta:
         tensors["roberta.encoder.layer.2.output.dense.bias"] = torch.ones(12)
         tensors["roberta.embeddings.token_type_embeddings.weight"] = torch.ones(2, 12)
         with pytest.raises(ConfigError) as caught:
-            roberta.from_hugging_face(config, tensors)
+            ROBERTA.from_hugging_face(config, tensors)
         for part in (
             "lm_head.bias is missing",
             "roberta.encoder.layer.1.output.dense.weight is missing",
@@ -139,12 +137,15 @@ class TestRoberta:
     )
     def test_import_refuses_other_models(self, exported, change, message):
         with pytest.raises(ConfigError, match=message):
-            roberta.from_hugging_face(exported[0] | change, exported[1])
+            ROBERTA.from_hugging_face(exported[0] | change, exported[1])
 
-    def test_import_names_missing_settings(self, exported):
-        config = {key: value for key, value in exported[0].items() if key not in ("hidden_size", "vocab_size")}
-        with pytest.raises(ConfigError, match="vocab_size is missing; hidden_size is missing"):
-            roberta.from_hugging_face(config, exported[1])
+    def test_what_config_does_not_say_is_what_transformers_takes(self, exported):
+        """save_pretrained leaves out what is the default of the class."""
+        config = {key: value for key, value in exported[0].items() if key not in ("hidden_dropout_prob", "initializer_range", "is_decoder")}
+        assert ROBERTA.from_hugging_face(config, exported[1])[0] == SETTINGS.model_copy(update={"dropout": 0.1})
+        config = {key: value for key, value in exported[0].items() if key != "type_vocab_size"}
+        with pytest.raises(ConfigError, match="type_vocab_size is 2, must be 1"):
+            ROBERTA.from_hugging_face(config, exported[1])
 
     def test_import_drops_what_old_files_hold_twice_or_in_vain(self, weights, exported):
         config, tensors = exported
@@ -154,9 +155,9 @@ class TestRoberta:
             "roberta.pooler.dense.weight": torch.ones(12, 12),
             "roberta.embeddings.position_ids": torch.arange(16)[None],
         }
-        assert_bit_equal(roberta.from_hugging_face(config, tensors | old)[1], weights)
+        assert_bit_equal(ROBERTA.from_hugging_face(config, tensors | old)[1], weights)
         with pytest.raises(ConfigError, match=r"lm_head\.decoder\.weight differs from"):
-            roberta.from_hugging_face(config, tensors | {"lm_head.decoder.weight": tensors[WORDS] + 1})
+            ROBERTA.from_hugging_face(config, tensors | {"lm_head.decoder.weight": tensors[WORDS] + 1})
 
     @pytest.mark.parametrize(
         ("settings", "vocabulary", "message"),
@@ -167,7 +168,7 @@ class TestRoberta:
     )
     def test_export_refuses_what_transformers_would_compute_otherwise(self, weights, settings, vocabulary, message):
         with pytest.raises(ConfigError, match=message):
-            roberta.to_hugging_face(weights, settings, vocabulary)
+            ROBERTA.to_hugging_face(weights, settings, vocabulary)
 
 
 class TestFolder:
@@ -186,7 +187,7 @@ class TestFolder:
     def test_reads_what_transformers_writes(self, write, tmp_path, weights):
         AutoModelForMaskedLM.from_pretrained(write("model")).save_pretrained(tmp_path / "theirs", max_shard_size="5KB")
         assert len(list((tmp_path / "theirs").glob("*.safetensors"))) > 1
-        settings, back = roberta.from_hugging_face(*read_folder(tmp_path / "theirs"))
+        settings, back = ROBERTA.from_hugging_face(*read_folder(tmp_path / "theirs"))
         assert settings == SETTINGS
         assert_bit_equal(back, weights)
 

@@ -26,7 +26,7 @@ from ptm_dist.store import explain_disk_errors
 from ptm_dist.train.committed import list_checkpoints, verify
 from ptm_dist.train.module import PretrainingModel
 from ptm_dist.train.state import StateFiles, consolidate
-from ptm_dist.train.weights import TOKENIZER
+from ptm_dist.train.weights import TOKENIZER, pair_heads
 
 if TYPE_CHECKING:
     import pandas
@@ -111,7 +111,10 @@ def export(run: Run, directory: Path, step: int | None = None) -> None:
     recipe, data = run.recipe, run.folder.data()
     if recipe.model.kind not in LAYOUTS:
         raise ConfigError(f"model.kind {recipe.model.kind!r} cannot be exported to Hugging Face; can: {', '.join(sorted(LAYOUTS))}.")
-    config, tensors = LAYOUTS[recipe.model.kind].to_hugging_face(run.weights(step), recipe.model, data.vocabulary)
+    weights, pairs = run.weights(step), pair_heads(recipe)
+    if len(pairs) == 1:
+        weights = {name.replace(f"heads.{pairs[0]}.", "heads.sequence.", 1): weight for name, weight in weights.items()}
+    config, tensors = LAYOUTS[recipe.model.kind].to_hugging_face(weights, recipe.model, data.vocabulary)
     write_folder(directory, config, tensors, data.tokenizer, card(run))
 
 
@@ -209,7 +212,7 @@ def _fill(model: PretrainingModel, tokenizer: Tokenizer, found: tuple[np.ndarray
     hidden = tokens.copy()
     hidden[place] = tokenizer.vocabulary.mask
     inputs = {"tokens": torch.from_numpy(hidden)[None]}
-    states = model.backbone(inputs, torch.tensor([len(hidden)]))
+    states, _ = model.backbone(inputs, torch.tensor([len(hidden)]))
     shares, ids = model.heads["masked_lm"](states, torch.tensor([place]))[0].softmax(-1).topk(3)
     special = set(tokenizer.vocabulary.special_ids)
     show = lambda part: tokenizer.decode([int(t) for t in part if int(t) not in special])  # noqa: E731

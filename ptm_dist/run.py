@@ -100,6 +100,11 @@ class RunFolder:
         """What the first attempt chose where the recipe says auto."""
         return self.path / "choices.json"
 
+    @property
+    def init_path(self) -> Path:
+        """The weights that the run starts from, under the names of its own model."""
+        return self.path / "init"
+
     def logs(self, attempt: int) -> Path:
         """The folder of the log of each rank of an attempt."""
         return self.path / "logs" / f"attempt-{attempt}"

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ptm_dist.cli.model import model_app
 from ptm_dist.cli.nouns import checkpoint_app, data_app
 from ptm_dist.cli.words import (
     CACHE,
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(checkpoint_app, name="checkpoint")
+app.add_typer(model_app, name="model")
 
 
 @app.command(epilog="Example: ptm run configs/quickstart.yaml --text notes/ more.jsonl")
@@ -181,7 +183,7 @@ def export(
         raise ConfigError(f"--to {to}: the one form is hf.")
     name, step = run_and_step(path)
     write(load_run(name), directory, step)
-    out.print(f"{directory}: ready for transformers.AutoModelForMaskedLM.from_pretrained")
+    out.print(f"{directory}: ready for from_pretrained of transformers' AutoModel and AutoTokenizer")
 
 
 @app.command(epilog="Example: ptm show configs/quickstart.yaml")
@@ -191,16 +193,19 @@ def show(
     ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of recipes, for editors.")] = False,
 ) -> None:
-    """Print a recipe as it is understood, every default filled in."""
+    """Print a recipe as it is understood, every default filled in, and the parameters of its model."""
     import json
 
     from ptm_dist.recipe_io import dump_recipe, recipe_schema
+    from ptm_dist.train.module import parameter_counts
 
     if schema:
         out.print_json(json.dumps(recipe_schema()))
         return
     recipe = recipe_of(words or [])
-    sys.stdout.write(f"# digest {recipe.digest}\n{dump_recipe(recipe)}")
+    counts = parameter_counts(recipe)
+    told = ", ".join(f"{part} {count:,}" for part, count in counts.items())
+    sys.stdout.write(f"# digest {recipe.digest}\n# parameters {sum(counts.values()):,}: {told}\n{dump_recipe(recipe)}")
 
 
 @app.command(epilog="Example: ptm diff configs/quickstart.yaml runs/quickstart-1a2b3c4d")

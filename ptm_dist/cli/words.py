@@ -45,8 +45,16 @@ def recipe_of(words: list[str], text: list[str] | None = None) -> Recipe:
         raise ConfigError("no recipe file given. Example: ptm run configs/quickstart.yaml batch.tokens=2048")
     paths = [path if "://" in path else str(Path(path).absolute()) for path in text or ()]
     recipe = load_recipe(files, [word for word in words if "=" in word], paths)
-    # Workers may run elsewhere, so a path must not depend on where this was typed.
-    return recipe.model_copy(update={"init": str(Path(recipe.init).absolute())}) if recipe.init else recipe
+    return _with_absolute_paths(recipe)
+
+
+def _with_absolute_paths(recipe: Recipe) -> Recipe:
+    """Return the recipe with paths that do not depend on where it was typed, since workers may run elsewhere."""
+    if recipe.init:
+        recipe = recipe.model_copy(update={"init": str(Path(recipe.init).absolute())})
+    paths = {key: getattr(recipe.tokenizer, key, None) for key in ("folder", "add")}
+    found = {key: str(Path(path).absolute()) for key, path in paths.items() if path}
+    return recipe.model_copy(update={"tokenizer": recipe.tokenizer.model_copy(update=found)}) if found else recipe
 
 
 def places_of(recipe: Recipe, run: Path | None, cache: Path, launcher: str = "ray") -> Places:

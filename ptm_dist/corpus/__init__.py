@@ -2,8 +2,9 @@
 
 from typing import Final
 
+from ptm_dist.corpus.existing import Existing
 from ptm_dist.corpus.read import InstalledDocs, TextSource
 from ptm_dist.corpus.tokenizer import ByteBPE
 
 SOURCES: Final = {"text": TextSource, "installed_docs": InstalledDocs}
-TOKENIZERS: Final = {"byte_bpe": ByteBPE}
+TOKENIZERS: Final = {"byte_bpe": ByteBPE, "existing": Existing}

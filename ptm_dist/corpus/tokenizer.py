@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -15,7 +15,6 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors,
 
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import DataUnavailableError
-from ptm_dist.store import read_json
 
 TOKENIZER_FILE: Final = "tokenizer.json"
 VOCABULARY_FILE: Final = "vocabulary.json"
@@ -123,13 +122,14 @@ def _json(value: Any) -> bytes:
 class FolderTokenizer:
     """A tokenizer folder, open. Special tokens that stand in a text are letters to it, not ids."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.vocabulary = Vocabulary(**read_json(folder / VOCABULARY_FILE))
+    def __init__(self, read: Callable[[str], bytes]) -> None:
+        """Open a tokenizer whose files `read` returns by name."""
+        self._read = read
+        self.vocabulary = Vocabulary(**json.loads(read(VOCABULARY_FILE)))
 
     @cached_property
     def _tokenizer(self) -> tokenizers.Tokenizer:
-        tokenizer = tokenizers.Tokenizer.from_file(str(self._folder / TOKENIZER_FILE))
+        tokenizer = tokenizers.Tokenizer.from_str(self._read(TOKENIZER_FILE).decode())
         # A text about "<mask>" must not put the id of a mask into the corpus.
         tokenizer.encode_special_tokens = True
         return tokenizer
@@ -137,6 +137,11 @@ class FolderTokenizer:
     def encode(self, texts: list[str]) -> list[np.ndarray]:
         """Return the ids of each text, int32 [tokens], without special tokens."""
         return [np.array(found.ids, dtype=np.int32) for found in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def encode_with_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Return the ids of a text, and of each the characters it stands for, from and up to."""
+        found = self._tokenizer.encode(text, add_special_tokens=False)
+        return found.ids, found.offsets
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of `ids`, special tokens shown as written."""
@@ -152,4 +157,4 @@ def load_tokenizer(folder: Path) -> FolderTokenizer:
     """
     if not (folder / TOKENIZER_FILE).exists():
         raise DataUnavailableError(f"{folder}: there is no tokenizer here ({TOKENIZER_FILE} is missing). Run: ptm data prepare RECIPE")
-    return FolderTokenizer(folder)
+    return FolderTokenizer(lambda name: (folder / name).read_bytes())

@@ -10,19 +10,19 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Size and special ids of a token inventory. `begin` and `end` are <s> and </s>, or [CLS] and [SEP]."""
+    """Size and special ids of a token inventory. `begin` and `end` are <s> and </s>, or [CLS] and [SEP], or both <|endoftext|>."""
 
     size: int
     begin: int
     pad: int
     end: int
-    unknown: int
-    mask: int
+    unknown: int | None
+    mask: int | None
 
     @property
     def special_ids(self) -> tuple[int, ...]:
         """The ids that stand for no text, in ascending order."""
-        return tuple(sorted({self.begin, self.pad, self.end, self.unknown, self.mask}))
+        return tuple(sorted({self.begin, self.pad, self.end, self.unknown, self.mask} - {None}))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data; `Vocabulary(**data)` is the way back."""

@@ -19,7 +19,7 @@ from ptm_dist.recipe import Recipe
 from ptm_dist.report import Run, export
 from ptm_dist.run import DataFolders, RunFolder
 from ptm_dist.train.committed import list_checkpoints
-from ptm_dist.train.weights import require_same_tokenizer, source_of
+from ptm_dist.train.weights import require_same_settings, source_of, take_over
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,17 @@ def prepare_run(recipe: Recipe, places: Places, watcher: Watcher) -> RunFolder:
     """Claim the run directory and prepare what is missing of its data.
 
     Raises:
-        ConfigError: the weights of `init:` are not there, or their tokenizer is another.
+        ConfigError: the weights of `init:` are not there, or of another model or tokenizer.
 
     """
-    source = source_of(recipe.init) if recipe.init else None
     run = RunFolder(places.run)
+    _require_weights(run, recipe)
     recipe = extended(run, recipe, places.extend)
     run.claim(recipe, places.because)
     start_ray(recipe)
     prepared = prepare(recipe, places.cache, watcher.stage)
-    if source:
-        require_same_tokenizer(source, prepared.tokenizer)
     run.set_data(DataFolders(prepared.tokenizer.resolve(), _absolute(prepared.datasets)))
+    _take_weights(run, recipe)
     return run
 
 
@@ -72,8 +71,7 @@ def train_run(recipe: Recipe, places: Places, watcher: Watcher) -> Run:
 
     """
     run = RunFolder(places.run)
-    if recipe.init and not run.exists:
-        source_of(recipe.init)  # Before the directory is claimed for a recipe that cannot start.
+    _require_weights(run, recipe)
     recipe = extended(run, recipe, places.extend)
     run.claim(recipe, places.because)
     with run.owned("driver"):
@@ -81,8 +79,21 @@ def train_run(recipe: Recipe, places: Places, watcher: Watcher) -> Run:
         if not finished(run, recipe):
             if not run.has_data:
                 prepare_run(recipe, places, watcher)
+            _take_weights(run, recipe)
             train(run, places.launcher, watcher.event)
     return Run(run)
+
+
+def _require_weights(run: RunFolder, recipe: Recipe) -> None:
+    """Look at what `init:` names before a directory is claimed for a recipe that cannot start."""
+    if recipe.init and not run.exists:
+        require_same_settings(source_of(recipe.init), recipe)
+
+
+def _take_weights(run: RunFolder, recipe: Recipe) -> None:
+    """Put what `init:` names into a run that has neither taken it nor begun."""
+    if recipe.init and not run.init_path.exists() and not list_checkpoints(run.checkpoints):
+        take_over(source_of(recipe.init), recipe, run.data().tokenizer, run)
 
 
 def finished(run: RunFolder, recipe: Recipe) -> bool:

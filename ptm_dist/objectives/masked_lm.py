@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ptm_dist.data.batch import HeadSpec, Row, Targets
 from ptm_dist.data.vocabulary import Vocabulary
+from ptm_dist.errors import ConfigError
 from ptm_dist.masking import choose_tokens, replace_tokens
 from ptm_dist.rng import Draws
 
@@ -38,7 +39,14 @@ class MaskedLM(BaseModel):
         return _predictable(self.predict_special, vocabulary)
 
     def corrupt(self, row: Row, vocabulary: Vocabulary, draws: Draws) -> Row:
-        """Hide `rate` of the tokens: 80 % become the mask token, 10 % a random one, 10 % stay."""
+        """Hide `rate` of the tokens: 80 % become the mask token, 10 % a random one, 10 % stay.
+
+        Raises:
+            ConfigError: the tokenizer has no mask token.
+
+        """
+        if vocabulary.mask is None:
+            raise ConfigError("tokenizer: it has no mask token, which masked_lm needs. Take causal_lm, or a tokenizer that has one.")
         tokens = row.inputs["tokens"].astype(np.int64)
         chosen = choose_tokens(np.flatnonzero(self.predictable(vocabulary)[tokens]), self.rate, draws)
         hidden = replace_tokens(tokens, chosen, vocabulary.mask, _replacements(vocabulary), draws)
@@ -48,11 +56,11 @@ class MaskedLM(BaseModel):
 @lru_cache(maxsize=16)
 def _predictable(special: bool, vocabulary: Vocabulary) -> np.ndarray:
     allowed = np.ones(vocabulary.size, dtype=bool)
-    allowed[[vocabulary.pad, vocabulary.mask] if special else list(vocabulary.special_ids)] = False
+    allowed[list({vocabulary.pad, vocabulary.mask} - {None} if special else vocabulary.special_ids)] = False
     return allowed
 
 
 @lru_cache(maxsize=16)
 def _replacements(vocabulary: Vocabulary) -> np.ndarray:
-    never = [vocabulary.begin, vocabulary.pad, vocabulary.end, vocabulary.unknown]
-    return np.setdiff1d(np.arange(vocabulary.size), never)
+    never = set(vocabulary.special_ids) - {vocabulary.mask}
+    return np.setdiff1d(np.arange(vocabulary.size), list(never))

@@ -34,7 +34,6 @@ from ptm_dist.train.engine import Engine
 from ptm_dist.train.loss_scale import LossScale
 from ptm_dist.train.module import parts_of
 from ptm_dist.train.state import read_state, read_weights, write_state
-from ptm_dist.train.weights import require_same_tokenizer, source_of
 
 MOST_SKIPPED: Final = 10
 """Steps in a row whose loss is not finite before the run gives up."""
@@ -222,9 +221,7 @@ class Trainer:
     def _initialize(self) -> None:
         """Take the weights that `init:` names; what they do not cover stays fresh."""
         if self.recipe.init:
-            source = source_of(self.recipe.init)
-            require_same_tokenizer(source, self.run.data().tokenizer)
-            self.report("initialized", source=self.recipe.init, fresh=read_weights(self.engine, source.directory))
+            self.report("initialized", source=self.recipe.init, fresh=read_weights(self.engine, self.run.init_path))
 
     def _require_own(self, found: Checkpoint) -> None:
         """Refuse a checkpoint of another recipe; one that was inherited may be of other data."""

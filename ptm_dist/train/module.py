@@ -98,8 +98,12 @@ def _zero_padding(module: nn.Module) -> None:
                 parameter[getattr(parameter, "stored_rows", len(parameter)) :].zero_()
 
 
-def parameter_counts(recipe: Recipe, vocabulary: Vocabulary) -> dict[str, int]:
-    """Return parameters of the backbone and of each head, shared ones counted once, without allocating any."""
+def parameter_counts(recipe: Recipe) -> dict[str, int]:
+    """Return parameters of the backbone and of each head, shared ones counted once, without allocating any.
+
+    The tokenizer may turn out smaller, where there is too little text to learn as many tokens as the recipe asks for.
+    """
+    vocabulary = Vocabulary(recipe.tokenizer.vocab_size, begin=0, pad=1, end=2, unknown=3, mask=4)
     with torch.device("meta"):
         model = PretrainingModel(recipe, vocabulary)
     counts: dict[str, int] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -48,6 +49,14 @@ def consolidate(source: Path, directory: Path, weights_only: bool) -> Path:
     path = directory / f"rank-{0:05d}.safetensors"
     _save(tensors, path, {key: json.dumps(value) for key, value in about.items()})
     return path
+
+
+def write_weights(weights: Mapping[str, Tensor], directory: Path) -> None:
+    """Write parameters that come from elsewhere as one file of state without moments."""
+    tensors = {f"{name}@0|{WEIGHT}": weight.float().flatten().contiguous().clone() for name, weight in weights.items()}
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    about = {"version": VERSION, "world": 1, "shapes": shapes, "steps": dict.fromkeys(shapes, 0.0)}
+    _save(tensors, directory / f"rank-{0:05d}.safetensors", {key: json.dumps(value) for key, value in about.items()})
 
 
 def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
+from ptm_dist.errors import ConfigError
 from ptm_dist.models.interop.albert import AlbertLayout
 from ptm_dist.models.interop.bert import BertLayout
 from ptm_dist.models.interop.decoder import Gpt2Layout, GptLayout
 from ptm_dist.models.interop.ernie import ErnieLayout
+from ptm_dist.models.interop.folder import Tensors, read_folder
 from ptm_dist.models.interop.layout import Layout
 from ptm_dist.models.interop.roberta import RobertaLayout
 
@@ -19,3 +22,19 @@ LAYOUTS: Final[dict[str, Layout]] = {
     "gpt2": Gpt2Layout(),
     "roberta": RobertaLayout(),
 }
+
+
+def read_model(directory: Path) -> tuple[Any, Tensors]:
+    """Return settings and weights of the model in a Hugging Face folder.
+
+    Raises:
+        ConfigError: ptm_dist has no such family, or cannot compute what the model computes.
+        DataUnavailableError: config.json or the tensors are missing.
+
+    """
+    config, tensors = read_folder(directory)
+    for layout in LAYOUTS.values():
+        if layout.model_type == config.get("model_type"):
+            return layout.from_hugging_face(config, tensors)
+    known = ", ".join(sorted(layout.model_type for layout in LAYOUTS.values()))
+    raise ConfigError(f"{directory}: model_type is {config.get('model_type')!r}; ptm_dist reads {known}.")

@@ -6,8 +6,10 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Final
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -21,7 +23,11 @@ Tensors = dict[str, Tensor]
 MARK: Final = ".ptm_dist_export.json"
 """Lists the files of an export: a folder with this and no other file may be replaced."""
 
-NOT_FOR_EXPORT: Final = "vocabulary.json"
+CONFIG: Final = "config.json"
+PICKLE: Final = "pytorch_model.bin"
+"""What transformers wrote before safetensors."""
+
+NOT_FOR_EXPORT: Final = frozenset({"vocabulary.json", "added_words.json"})
 """What ptm_dist itself keeps beside the tokenizer files."""
 
 
@@ -76,15 +82,31 @@ def read_folder(directory: Path) -> tuple[Config, Tensors]:
 
     """
     paths = sorted(directory.glob("model*.safetensors"))
+    if not paths and (directory / PICKLE).exists():
+        return read_json(directory / CONFIG), _read_pickle(directory / PICKLE)
     if not paths:
-        raise DataUnavailableError(f"{directory}: there is no model.safetensors; pickles are not read. Save the model again.")
+        raise DataUnavailableError(f"{directory}: there is no model.safetensors. Save the model again with a recent transformers.")
     tensors: Tensors = {}
     for path in paths:
         try:
             tensors |= load_file(path)
         except SafetensorError as error:
             raise DataIntegrityError(f"{path}: cannot be read ({error}). Copy it again from where it came.") from error
-    return read_json(directory / "config.json"), tensors
+    return read_json(directory / CONFIG), tensors
+
+
+def _read_pickle(path: Path) -> Tensors:
+    """Read tensors, and nothing that could run code."""
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ConfigError(
+            f"{path}: refused, it holds more than tensors, or is damaged ({str(error).splitlines()[0]}). "
+            "A pickle may run code when it is opened; ask for safetensors."
+        ) from error
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise ConfigError(f"{path}: refused, it is no table of tensors. Ask for safetensors.")
+    return found
 
 
 def _require_replaceable(directory: Path) -> None:
@@ -108,7 +130,7 @@ def _write_files(directory: Path, config: Config, tensors: Tensors, tokenizer_fo
 
 
 def _tokenizer_files(folder: Path) -> list[Path]:
-    found = sorted(path for pattern in ("*.json", "*.txt") for path in folder.glob(pattern) if path.name != NOT_FOR_EXPORT)
+    found = sorted(path for pattern in ("*.json", "*.txt") for path in folder.glob(pattern) if path.name not in NOT_FOR_EXPORT)
     if not found:
         raise DataUnavailableError(f"{folder}: there are no tokenizer files. Prepare the data again with ptm data prepare.")
     return found

@@ -29,6 +29,31 @@ class WhichThird(BaseModel):
         return Row(row.inputs, row.targets | {self.kind: Targets(np.array([0]), np.array([label]))})
 
 
+class Permuted(BaseModel):
+    """Predict every third token in an order drawn anew, for models of permutations."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kind: Literal["tests.dummies:Permuted"] = "tests.dummies:Permuted"
+
+    @property
+    def head(self):
+        return HeadSpec("permutation_lm")
+
+    def predictable(self, vocabulary):
+        return np.ones(vocabulary.size, dtype=bool)
+
+    def corrupt(self, row, vocabulary, draws):
+        tokens = row.inputs["tokens"].astype(np.int64)
+        targets = np.arange(0, len(tokens), 3)
+        keys = np.full(len(tokens), -1)
+        keys[targets] = draws.permutation(len(targets))
+        asked = keys + 1
+        asked[targets] = keys[targets]
+        orders = {"key_order": keys, "query_order": asked}
+        return Row(row.inputs | orders, row.targets | {self.kind: Targets(targets, tokens[targets])})
+
+
 class Looped(BaseModel):
     """One layer, applied three times, and a vocabulary head tied to the embedding."""
 

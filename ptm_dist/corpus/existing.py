@@ -113,8 +113,7 @@ class _FolderOfFiles:
         if (path / TOKENIZER_FILE).exists():
             self.tokenizer = tokenizers.Tokenizer.from_file(str(path / TOKENIZER_FILE))
         elif (path / WORD_PIECES).exists():
-            lower = bool(self._settings.get("do_lower_case", True))
-            self.tokenizer = BertWordPieceTokenizer(str(path / WORD_PIECES), lowercase=lower)._tokenizer
+            self.tokenizer = self._of_bert(path / WORD_PIECES)
         else:
             raise DataUnavailableError(
                 f"{path}: there is neither {TOKENIZER_FILE} nor {WORD_PIECES} here. "
@@ -122,6 +121,13 @@ class _FolderOfFiles:
             )
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
+
+    def _of_bert(self, path: Path) -> tokenizers.Tokenizer:
+        lower = bool(self._settings.get("do_lower_case", True))
+        try:
+            return BertWordPieceTokenizer(str(path), lowercase=lower)._tokenizer  # noqa: SLF001 - the wrapper hides what it wraps
+        except TypeError as error:
+            raise ConfigError(f"{path}: {error}. A BERT needs [CLS], [SEP] and [UNK] there.") from error
 
     @cached_property
     def _settings(self) -> dict[str, Any]:

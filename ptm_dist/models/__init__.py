@@ -8,5 +8,14 @@ from ptm_dist.models.ernie import Ernie
 from ptm_dist.models.gpt import Gpt
 from ptm_dist.models.gpt2 import Gpt2
 from ptm_dist.models.roberta import Roberta
+from ptm_dist.models.xlnet import Xlnet
 
-FAMILIES: Final = {"albert": Albert, "bert": Bert, "ernie": Ernie, "gpt": Gpt, "gpt2": Gpt2, "roberta": Roberta}
+FAMILIES: Final = {
+    "albert": Albert,
+    "bert": Bert,
+    "ernie": Ernie,
+    "gpt": Gpt,
+    "gpt2": Gpt2,
+    "roberta": Roberta,
+    "xlnet": Xlnet,
+}

@@ -79,7 +79,8 @@ class SegmentReader:
 
     def __init__(self, backbone: XlnetBackbone) -> None:
         self._backbone, self._memory, self._rest = backbone, Memory(), list[int]()
-        self._segment = backbone.settings.reuse_length or backbone.settings.memory_length
+        settings = backbone.settings
+        self._segment = (settings.reuse_length or settings.memory_length) if settings.memory_length else 0
 
     def read(self, ids: Sequence[int]) -> Tensor:
         """Return the state of a position after the last token."""

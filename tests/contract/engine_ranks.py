@@ -34,7 +34,7 @@ SMALL = {
     "attention_dropout": 0.0,
     "embedding": 8,
 }
-LM = {"gpt": "causal_lm", "gpt2": "causal_lm"}
+LM = {"gpt": "causal_lm", "gpt2": "causal_lm", "xlnet": "tests.dummies:Permuted"}
 """The families whose language model is no masked one."""
 OPTIMIZERS = {
     # A large eps: without it the first step is the sign of the gradient, which a rounding error can turn.

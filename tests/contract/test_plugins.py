@@ -1,6 +1,8 @@
 """What every plug-in promises. The tests run over the tables, so a new line in a table is tested without a new line here."""
 
+import tempfile
 from contextlib import suppress
+from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ptm_dist.corpus import SOURCES, TOKENIZERS
-from ptm_dist.corpus.tokenizer import load_tokenizer
+from ptm_dist.corpus.tokenizer import ByteBPE, load_tokenizer
 from ptm_dist.data.batch import HeadKind, HeadSpec, Row, Targets, collate
 from ptm_dist.data.document import TokenizedDocument
 from ptm_dist.data.example import pack, row, row_starts
@@ -41,6 +43,11 @@ PLUGINS = [pytest.param(place, kind, found, id=f"{place}-{kind}") for place, tab
 VOCABULARY = Vocabulary(size=100, begin=0, pad=1, end=2, unknown=3, mask=99)
 LENGTH = 32
 SMALL = {"layers": 2, "hidden": 16, "heads": 2, "intermediate": 32, "positions": LENGTH, "length": LENGTH, "vocab_size": 300}
+OTHERS = Path(tempfile.mkdtemp(prefix="ptm-tokenizer-"))
+"""A folder with a tokenizer, for the plug-in that takes one over."""
+for _name, _data in ByteBPE(vocab_size=300).train(iter(["The quick brown fox. " * 9])).items():
+    (OTHERS / _name).write_bytes(_data)
+SMALL["folder"] = str(OTHERS)
 REQUIRED = {"integer": 8, "number": 0.5, "string": "x", "boolean": True, "array": ["x"]}
 
 
@@ -244,6 +251,8 @@ class TestFamilies:
         assert [name for name, parameter in backbone.named_parameters() if parameter.grad is None and "pooler." not in name] == []
 
     def test_a_row_may_be_as_long_as_they_say_and_no_longer(self, plugin):
+        if plugin.longest > 10_000:
+            pytest.skip("no table bounds the rows of this family")
         backbone = plugin.backbone(VOCABULARY)
         inputs, lengths = micro_batch([plugin.longest])
         assert states(backbone, (inputs, lengths)).shape[:2] == inputs["tokens"].shape

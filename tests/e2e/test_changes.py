@@ -104,8 +104,12 @@ def test_init_takes_what_fits_and_names_what_does_not(trained, make_run, tmp_pat
     assert ptm("checkpoint", "convert", f"{run.path}@24", portable, "--weights-only").returncode == 0
     assert sorted(path.name for path in portable.iterdir()) == ["rank-00000.safetensors", "recipe.json", "tokenizer"]
     assert StateFiles(portable).kinds == ["weight"]
-    for init, step in ((f"{run.path}@24", 24), (str(run.path), STEPS), (str(portable), 24)):
-        child, recipe = make_run(f"child{step}{'p' * (init == str(portable))}", init=init, **ALONE)
+    exported = tmp_path / "exported"
+    assert ptm("export", run.path, exported).returncode == 0
+    assert ptm("model", "import", exported, tmp_path / "imported").returncode == 0
+    sources = {f"{run.path}@24": 24, str(run.path): STEPS, str(portable): 24, str(exported): STEPS, str(tmp_path / "imported"): STEPS}
+    for number, (init, step) in enumerate(sources.items()):
+        child, recipe = make_run(f"child{number}", init=init, **ALONE)
         child_recipe = tiny_recipe(init=init, **ALONE, stages=[{"name": "main", "steps": {"mlm": 1}}], optimizer={"learning_rate": 1e-30})
         child.recipe_path.unlink()
         recipe.write_text(dump_recipe(child_recipe))
@@ -114,6 +118,9 @@ def test_init_takes_what_fits_and_names_what_does_not(trained, make_run, tmp_pat
         assert f"weights from {init}, every parameter" in result.stdout
         expected = load_run(run.path).weights(step)
         assert all(torch.equal(weight, expected[name]) for name, weight in load_run(child.path).weights().items())
+        if step == STEPS:  # the last thing that both did was to evaluate
+            ours, theirs = (load_run(path).evaluations().iloc[-1]["loss"] for path in (child.path, run.path))
+            assert ours == pytest.approx(theirs, abs=1e-4)
 
 
 def test_init_refuses_what_is_not_there_and_other_tokens(trained, tmp_path):

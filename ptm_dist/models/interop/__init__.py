@@ -13,6 +13,7 @@ from ptm_dist.models.interop.ernie import ErnieLayout
 from ptm_dist.models.interop.folder import Tensors, read_folder
 from ptm_dist.models.interop.layout import Layout
 from ptm_dist.models.interop.roberta import RobertaLayout
+from ptm_dist.models.interop.xlnet import XlnetLayout
 
 LAYOUTS: Final[dict[str, Layout]] = {
     "albert": AlbertLayout(),
@@ -21,6 +22,7 @@ LAYOUTS: Final[dict[str, Layout]] = {
     "gpt": GptLayout(),
     "gpt2": Gpt2Layout(),
     "roberta": RobertaLayout(),
+    "xlnet": XlnetLayout(),
 }
 
 

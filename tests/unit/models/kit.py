@@ -15,6 +15,7 @@ from ptm_dist.models.gpt import Gpt
 from ptm_dist.models.gpt2 import Gpt2
 from ptm_dist.models.interop import LAYOUTS
 from ptm_dist.models.roberta import Roberta
+from ptm_dist.models.xlnet import Xlnet
 
 PAIR = HeadSpec("sequence", 2)
 ODD = [
@@ -25,7 +26,8 @@ ODD = [
 ]
 SIZES = [71, 130, 64, 515]
 """Shapes and vocabularies, none of them round."""
-WIDE = [20, 33, 7, 90]
+UNLIKE = [{"intermediate": width, "memory_length": 0} for width in (20, 33, 7, 90)]
+"""What only some families have."""
 OWN = {
     Bert: [{"activation": "gelu_tanh"}, {"segments": 3}, {"pooler": False}, {"activation": "relu"}],
     Roberta: [{}, {}, {}, {}],
@@ -38,6 +40,7 @@ OWN = {
     ],
     Gpt: [{}, {}, {}, {}],
     Gpt2: [{}, {}, {}, {}],
+    Xlnet: [{"head_width": 4}, {"head_width": 6, "activation": "relu"}, {"head_width": 40, "clamp_length": 4}, {"head_width": 3}],
 }
 """What is special about each family, one variant a shape."""
 
@@ -47,8 +50,8 @@ def variants() -> list[tuple[object, int]]:
     found = []
     for family, own in OWN.items():
         for number, (shape, more) in enumerate(zip(ODD, own, strict=True)):
-            wide = {"intermediate": WIDE[number]} if "intermediate" in family.model_fields else {}
-            found.append((family(**(shape | wide | more)), SIZES[number]))
+            common = {name: value for name, value in (shape | UNLIKE[number]).items() if name in family.model_fields}
+            found.append((family(**(common | more)), SIZES[number]))
     return found
 
 
@@ -100,7 +103,7 @@ def load(model: nn.Module, weights: dict[str, Tensor]) -> None:
 
 def rows_of(settings: object, size: int, rows: int = 5) -> tuple[dict[str, Tensor], Tensor]:
     """Return random rows, the first as long as the tables allow, the others padded, with all inputs that the family looks up."""
-    length = settings.positions
+    length = getattr(settings, "positions", 15)
     lengths = torch.randint(1, length + 1, (rows,))
     lengths[0] = length
     inputs = {"tokens": torch.randint(4, size, (rows, length)).masked_fill(~real(lengths, length), 1)}

@@ -14,8 +14,10 @@ from ptm_dist.models.ernie import Ernie
 from ptm_dist.models.gpt import Gpt
 from ptm_dist.models.gpt2 import Gpt2
 from ptm_dist.models.roberta import Roberta
+from ptm_dist.models.xlnet import Xlnet
 
 MLM, PAIR, CAUSAL = HeadSpec("masked_lm"), HeadSpec("sequence", 2), HeadSpec("causal_lm")
+PERMUTED = HeadSpec("permutation_lm")
 CAPITAL, REORDER, DISCOURSE = HeadSpec("tokens", 2), HeadSpec("sequence", 33), HeadSpec("sequence", 174)
 
 LARGE = {"layers": 24, "hidden": 1024, "heads": 16, "intermediate": 4096}
@@ -121,6 +123,11 @@ def test_encoders_with_pooler(family, more, size, counts):
         pytest.param(Gpt2(), 50257, [CAUSAL], 124_439_808, id="GPT-2 124M"),
         pytest.param(Gpt2(layers=24, hidden=1024, heads=16), 50257, [CAUSAL], 354_823_168, id="GPT-2 355M"),
         pytest.param(Gpt2(layers=36, hidden=1280, heads=20), 50257, [CAUSAL], 774_030_080, id="GPT-2 774M"),
+        pytest.param(Xlnet(), 32000, [], 116_718_336, id="XLNet base, backbone"),
+        pytest.param(Xlnet(), 32000, [PERMUTED], 116_750_336, id="XLNet base"),
+        pytest.param(Xlnet(**LARGE), 32000, [PERMUTED], 360_300_800, id="XLNet large"),
+        pytest.param(Xlnet(), 32000, [PAIR], 117_310_466, id="XLNet base with summary and two classes"),
+        pytest.param(Xlnet(**LARGE), 32000, [PAIR], 361_320_450, id="XLNet large with summary and two classes"),
         pytest.param(Gpt2(layers=48, hidden=1600, heads=25), 50257, [CAUSAL], 1_557_611_200, id="GPT-2 1558M"),
     ],
 )

@@ -126,7 +126,7 @@ def test_dropout_is_active_in_training_only(settings, size):
     assert not torch.equal(model.backbone(*batch)[0], model.backbone(*batch)[0])
 
 
-@EACH
+@pytest.mark.parametrize(("settings", "size"), [found for found in variants() if "positions" in type(found[0]).model_fields], ids=name_of)
 def test_rows_longer_than_the_table_are_refused(settings, size):
     model = build(settings, size)
     with pytest.raises(ValueError, match=f"model.positions allows {settings.positions}"):

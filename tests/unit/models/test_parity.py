@@ -39,6 +39,8 @@ def _seed():
 
 
 def tolerance(settings, dtype):
+    if settings.kind == "xlnet" and dtype is torch.float64:
+        return 1e-6  # transformers rounds its positions to fp32; test_xlnet.py puts that right and holds 1e-9
     return min(CLOSE[dtype], CLOSER if hasattr(settings, "activation") else 1.0)
 
 

@@ -536,6 +536,21 @@ def test_half_precision_is_near(precision):
 
 
 @torch.no_grad()
+def test_dropout_falls_where_the_reference_has_it():
+    """Once on embeddings, distances (apart for each row) and the result; in a layer on attention's output, inside and after the maps."""
+    model, dropped = build(SMALL.model_copy(update={"dropout": 0.5}), 71, LM).train(), []
+    for part in model.backbone.modules():
+        if isinstance(part, nn.Dropout):
+            part.register_forward_hook(lambda _, __, result: dropped.append((tuple(result.shape), (result == 0).float().mean().item())))
+    inputs, places, _ = task(71)
+    run(model, inputs)
+    states = (4, 20 + len(places) // 4, 12)
+    layer = [states, (*states[:2], 20), states]
+    assert [shape for shape, _ in dropped] == [(4, 40, 12), states, *layer, *layer, (4, 20, 12)]
+    assert all(0.4 < share < 0.6 for _, share in dropped)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("rates", [{"dropout": 0.5, "attention_dropout": 0.0}, {"dropout": 0.0, "attention_dropout": 0.5}])
 def test_dropout_is_active_in_training_only(rates):
     model = build(SMALL.model_copy(update=rates), 71, LM)

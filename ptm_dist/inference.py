@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 from ptm_dist.corpus.existing import open_tokenizer
 from ptm_dist.corpus.tokenizer import FolderTokenizer
 from ptm_dist.data.batch import HeadKind, HeadSpec
+from ptm_dist.data.characters import BEGIN, END, character_ids
 from ptm_dist.errors import ConfigError
 from ptm_dist.models.base import Backbone
+from ptm_dist.models.elmo import ElmoBackbone
 from ptm_dist.models.generate import Sampling, generate
 from ptm_dist.train.weights import source_of
 
@@ -162,7 +165,10 @@ def continue_text(model: Model, prompt: str, count: int, sampling: Sampling, see
 
 @dataclass(frozen=True)
 class Vectors:
-    """The vector of a text: the mean of the states of all its tokens, special ones included; and that of a word in it, if asked for."""
+    """The vector of a text, the mean of the states of its tokens; and that of a word in it, if asked for.
+
+    Special tokens count as well, except for ELMo, whose words are read one by one and have the mean of their layers.
+    """
 
     text: str
     mean: Tensor
@@ -177,15 +183,28 @@ def embed(model: Model, text: str, word: str = "") -> Vectors:
         ConfigError: the word does not stand in the text.
 
     """
-    vocabulary, (ids, spans) = model.tokenizer.vocabulary, model.tokenizer.encode_with_spans(text)
-    states = model.states([vocabulary.begin, *ids, vocabulary.end])
+    states, spans = _read_words(model, text) if isinstance(model.backbone, ElmoBackbone) else _read_tokens(model, text)
     if not word:
         return Vectors(text, states.mean(0), None)
     at = text.lower().find(word.lower())
-    inside = [1 + number for number, (start, end) in enumerate(spans) if start < at + len(word) and end > at] if at >= 0 else []
+    inside = [number for number, (start, end) in enumerate(spans) if start < at + len(word) and end > at] if at >= 0 else []
     if not inside:
         raise ConfigError(f"{text!r}: the word {word!r} does not stand in it. Give texts that contain it.")
     return Vectors(text, states.mean(0), states[inside].mean(0))
+
+
+def _read_tokens(model: Model, text: str) -> tuple[Tensor, list[tuple[int, int]]]:
+    """Return the state of each token, special ones included, and the characters that it stands for."""
+    vocabulary, (ids, spans) = model.tokenizer.vocabulary, model.tokenizer.encode_with_spans(text)
+    return model.states([vocabulary.begin, *ids, vocabulary.end]), [(0, 0), *spans, (0, 0)]
+
+
+def _read_words(model: Model, text: str) -> tuple[Tensor, list[tuple[int, int]]]:
+    """Return the vector that ELMo has for each word, the mean of its layers, and where it stands."""
+    found = list(re.finditer(r"\S+", text))
+    characters = character_ids([BEGIN, *(word[0] for word in found), END], model.settings.word_length)
+    layers, _ = cast("ElmoBackbone", model.backbone).representations(torch.from_numpy(characters)[None], torch.tensor([len(characters)]))
+    return layers[0].mean(0)[1:-1], [word.span() for word in found]
 
 
 def cosine(one: Tensor, other: Tensor) -> float:

@@ -54,6 +54,26 @@ class Permuted(BaseModel):
         return Row(row.inputs | orders, row.targets | {self.kind: Targets(targets, tokens[targets])})
 
 
+class BothWays(BaseModel):
+    """Predict every word of a row of two streams, for ELMo; a word stands for the next."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kind: Literal["tests.dummies:BothWays"] = "tests.dummies:BothWays"
+
+    @property
+    def head(self):
+        return HeadSpec("bidirectional_lm")
+
+    def predictable(self, vocabulary):
+        return np.ones(vocabulary.size, dtype=bool)
+
+    def corrupt(self, row, vocabulary, draws):
+        tokens = row.inputs["tokens"].astype(np.int64)
+        places = np.arange(len(tokens) // 2 * 2)
+        return Row(row.inputs, row.targets | {self.kind: Targets(places, (tokens[places] + 1) % vocabulary.size)})
+
+
 class Looped(BaseModel):
     """One layer, applied three times, and a vocabulary head tied to the embedding."""
 

@@ -78,7 +78,7 @@ def generate(
         sys.stdout.write("\n")
 
 
-@model_app.command("embed", epilog='Example: ptm model embed MODEL --word bank "a bank of the river" "a bank account" "the other bank of the river"')
+@model_app.command("embed", epilog='Example: ptm model embed MODEL --word bank "the bank of the river" "a bank account"')
 def embed(
     model: ModelArgument,
     texts: Texts = None,
@@ -93,9 +93,9 @@ def embed(
     if not word:
         for vectors in found:
             sys.stdout.write(json.dumps({"text": vectors.text, "vector": vectors.mean.tolist()}, ensure_ascii=False) + "\n")
-    for one, other in combinations([vectors for vectors in found if vectors.word is not None], 2):
-        assert one.word is not None and other.word is not None
-        out.print(f"{cosine(one.word, other.word):.3f}  {word}: {one.text} | {other.text}", markup=False)
+    words = [(vectors.text, vectors.word) for vectors in found if vectors.word is not None]
+    for (one, vector), (other, its) in combinations(words, 2):
+        out.print(f"{cosine(vector, its):.3f}  {word}: {one} | {other}", markup=False)
 
 
 def _lines(texts: list[str] | None) -> Iterator[str]:

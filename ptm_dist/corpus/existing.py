@@ -125,7 +125,7 @@ class _FolderOfFiles:
     def _of_bert(self, path: Path) -> tokenizers.Tokenizer:
         lower = bool(self._settings.get("do_lower_case", True))
         try:
-            return BertWordPieceTokenizer(str(path), lowercase=lower)._tokenizer  # noqa: SLF001 - the wrapper hides what it wraps
+            return BertWordPieceTokenizer(str(path), lowercase=lower)._tokenizer  # the wrapper hides what it wraps
         except TypeError as error:
             raise ConfigError(f"{path}: {error}. A BERT needs [CLS], [SEP] and [UNK] there.") from error
 

@@ -28,7 +28,10 @@ class Targets(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An example on its way to the model: 1-D inputs of one length (`tokens` among them), 0-D values, targets by objective."""
+    """An example on its way to the model: inputs of one length (`tokens` among them), 0-D values, targets by objective.
+
+    An input has one value a token, or an array of one shape a token: the characters of a word.
+    """
 
     inputs: dict[str, np.ndarray]
     targets: dict[str, Targets] = field(default_factory=dict)
@@ -38,7 +41,7 @@ class Row:
 class MicroBatch:
     """What one rank forwards at once.
 
-    `inputs` are int64 [rows, length], padded with zeros except `tokens`, padded with the pad id; `lengths` is int64 [rows];
+    `inputs` are int64 [rows, length, ...], padded with zeros except `tokens`, padded with the pad id; `lengths` is int64 [rows];
     target positions count through the flattened [rows x length].
     """
 
@@ -61,7 +64,11 @@ def collate(rows: Sequence[Row], pad: int, width: int) -> MicroBatch:
     lengths = np.array([len(row.inputs["tokens"]) for row in rows] + [1] * (width - len(rows)), dtype=np.int64)
     length = -(-int(lengths.max(initial=1)) // 8) * 8
     names = rows[0].inputs if rows else {"tokens": np.array([pad])}
-    inputs = {name: np.full((width, length), pad if name == "tokens" else 0, dtype=np.int64) for name in names if names[name].ndim}
+    inputs = {
+        name: np.full((width, length, *values.shape[1:]), pad if name == "tokens" else 0, dtype=np.int64)
+        for name, values in names.items()
+        if values.ndim
+    }
     for number, row in enumerate(rows):
         for name, padded in inputs.items():
             padded[number, : lengths[number]] = row.inputs[name]

@@ -10,9 +10,12 @@ import numpy as np
 ROWS: Final = 262
 """Rows of a table that these ids look up: 0 for a position without a word, then 256 bytes and five marks."""
 
+BEGIN: Final = "<S>"
+END: Final = "</S>"
+
 _SHIFT: Final = 1
 _BEGIN_WORD, _END_WORD, _PAD = 258, 259, 260
-_SENTENCE_MARKS: Final = {"<S>": 256, "</S>": 257}
+_SENTENCE_MARKS: Final = {BEGIN: 256, END: 257}
 
 
 def character_ids(words: Sequence[str], length: int = 50) -> np.ndarray:

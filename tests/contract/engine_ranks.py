@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ptm_dist.data.batch import Row, collate
+from ptm_dist.data.characters import character_ids
 from ptm_dist.data.loader import die_with_parent
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.models import FAMILIES
@@ -34,7 +35,8 @@ SMALL = {
     "attention_dropout": 0.0,
     "embedding": 8,
 }
-LM = {"gpt": "causal_lm", "gpt2": "causal_lm", "xlnet": "tests.dummies:Permuted"}
+SMALL |= {"cell": 12, "projection": 8, "filters": [[1, 3], [2, 4]], "softmax": "full"}
+LM = {"elmo": "tests.dummies:BothWays", "gpt": "causal_lm", "gpt2": "causal_lm", "xlnet": "tests.dummies:Permuted"}
 """The families whose language model is no masked one."""
 OPTIMIZERS = {
     # A large eps: without it the first step is the sign of the gradient, which a rounding error can turn.
@@ -71,7 +73,9 @@ def rows_of(recipe, step):
     for number in range(ROWS):
         rng = np.random.default_rng([step, number])
         length = rng.integers(6, 30)
-        row = Row({"tokens": rng.integers(4, 99, length), "segments": np.arange(length) * 2 // length})
+        tokens = rng.integers(4, 99, length)
+        characters = character_ids([f"w{token}" for token in tokens])
+        row = Row({"tokens": tokens, "segments": np.arange(length) * 2 // length, "characters": characters})
         for objective in recipe.tasks[task].objectives:
             row = objective.corrupt(row, VOCABULARY, Draws(1, "contract", step, number))
         found.append(row)

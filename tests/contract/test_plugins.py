@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ptm_dist.corpus import SOURCES, TOKENIZERS
 from ptm_dist.corpus.tokenizer import ByteBPE, load_tokenizer
 from ptm_dist.data.batch import HeadKind, HeadSpec, Row, Targets, collate
+from ptm_dist.data.characters import character_ids
 from ptm_dist.data.document import TokenizedDocument
 from ptm_dist.data.example import pack, row, row_starts
 from ptm_dist.data.vocabulary import Vocabulary
@@ -42,7 +43,8 @@ PLUGINS = [pytest.param(place, kind, found, id=f"{place}-{kind}") for place, tab
 
 VOCABULARY = Vocabulary(size=100, begin=0, pad=1, end=2, unknown=3, mask=99)
 LENGTH = 32
-SMALL = {"layers": 2, "hidden": 16, "heads": 2, "intermediate": 32, "positions": LENGTH, "length": LENGTH, "vocab_size": 300}
+SMALL = {"cell": 12, "projection": 8, "filters": [[1, 3], [2, 4]], "negatives": 20}
+SMALL |= {"layers": 2, "hidden": 16, "heads": 2, "intermediate": 32, "positions": LENGTH, "length": LENGTH, "vocab_size": 300}
 OTHERS = Path(tempfile.mkdtemp(prefix="ptm-tokenizer-"))
 """A folder with a tokenizer, for the plug-in that takes one over."""
 for _name, _data in ByteBPE(vocab_size=300).train(iter(["The quick brown fox. " * 9])).items():
@@ -173,9 +175,14 @@ CLASSIFIERS = [HeadSpec("sequence", 3), HeadSpec("tokens", 2)]
 LANGUAGE_MODELS = [HeadSpec(kind) for kind in get_args(HeadKind) if kind.endswith("_lm")]
 
 
+def characters_of(tokens):
+    """Return the characters of each token's number as a word, int64 [tokens, 50]."""
+    return character_ids([f"w{token}" for token in tokens])
+
+
 def micro_batch(lengths, seed=0):
     texts = [Draws(seed, "row", number).integers(length, 95) + 4 for number, length in enumerate(lengths)]
-    rows = [Row({"tokens": text, "segments": np.zeros(len(text))}) for text in texts]
+    rows = [Row({"tokens": text, "segments": np.zeros(len(text)), "characters": characters_of(text)}) for text in texts]
     batch = collate(rows, VOCABULARY.pad, len(rows))
     return {name: torch.from_numpy(values) for name, values in batch.inputs.items()}, torch.from_numpy(batch.lengths)
 

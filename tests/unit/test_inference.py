@@ -4,13 +4,16 @@ import pytest
 import torch
 from torch import nn
 
+from ptm_dist.corpus.existing import open_tokenizer
 from ptm_dist.corpus.tokenizer import ByteBPE, load_tokenizer
 from ptm_dist.data.batch import HeadSpec
+from ptm_dist.data.characters import character_ids
 from ptm_dist.errors import ConfigError
-from ptm_dist.inference import continue_text, cosine, embed, fill_mask, open_model
+from ptm_dist.inference import Model, continue_text, cosine, embed, fill_mask, open_model
+from ptm_dist.models.elmo import Elmo
 from ptm_dist.models.generate import Sampling
 from ptm_dist.models.gpt2 import Gpt2
-from ptm_dist.models.interop import LAYOUTS
+from ptm_dist.models.interop import LAYOUTS, read_model
 from ptm_dist.models.interop.folder import write_folder
 from ptm_dist.models.roberta import Roberta
 from tests.tiny import ptm
@@ -129,3 +132,38 @@ def test_the_commands(roberta, gpt2):
     assert once.startswith("the cat")
     compared = ptm("model", "embed", roberta, "--word", "cat", "the cat sat", "the other cat did not")
     assert compared.stdout.rstrip().endswith("cat: the cat sat | the other cat did not")
+
+
+@torch.no_grad()
+def test_elmo_reads_words_by_their_letters_and_in_context(tokenizer):
+    settings = Elmo(cell=12, projection=8, filters=((1, 4), (2, 6)), highways=1, softmax="full")
+    opened = open_tokenizer(tokenizer)
+    backbone = settings.backbone(opened.vocabulary)
+    head = settings.head(HeadSpec("bidirectional_lm"), backbone, opened.vocabulary)
+    weights = nn.ModuleDict({"backbone": backbone, "heads": nn.ModuleDict({"bidirectional_lm": head})}).named_parameters()
+    model = Model("elmo", settings, opened, {name: weight[: getattr(weight, "stored_rows", None)] for name, weight in weights})
+    river, money, again = (embed(model, text, "bank") for text in ("the bank of a river", "my bank gave me money", "the bank of a river"))
+    assert torch.equal(river.word, again.word)
+    assert cosine(river.word, money.word) < 0.999999
+    characters = torch.from_numpy(character_ids(["<S>", "the", "bank", "of", "a", "river", "</S>"]))[None]
+    layers, _ = backbone.eval().representations(characters, torch.tensor([7]))
+    assert torch.allclose(river.word, layers[0, :, 2].mean(0))
+    assert torch.allclose(river.mean, layers[0].mean(0)[1:-1].mean(0))
+
+
+def test_elmo_goes_out_and_comes_in(tokenizer, tmp_path):
+    settings = Elmo(cell=12, projection=8, filters=((1, 4), (2, 6)), softmax="full", dropout=0.2)
+    vocabulary = load_tokenizer(tokenizer).vocabulary
+    heads = {"bidirectional_lm": settings.head(HeadSpec("bidirectional_lm"), settings.backbone(vocabulary), vocabulary)}
+    parameters = nn.ModuleDict({"backbone": settings.backbone(vocabulary), "heads": nn.ModuleDict(heads)}).named_parameters()
+    weights = {name: weight.detach()[: getattr(weight, "stored_rows", None)] for name, weight in parameters}
+    config, tensors = LAYOUTS["elmo"].to_hugging_face(weights, settings, vocabulary)
+    write_folder(tmp_path / "elmo", config, tensors, tokenizer, "# ELMo\n")
+    read, back = read_model(tmp_path / "elmo")
+    assert read == settings
+    assert back.keys() == weights.keys()
+    assert all(torch.equal(back[name], weight) for name, weight in weights.items())
+    again = LAYOUTS["elmo"].to_hugging_face(back, read, vocabulary)
+    assert again[0] == config
+    with pytest.raises(ConfigError, match=r"backbone\.words\.project\.weight is missing"):
+        LAYOUTS["elmo"].from_hugging_face(config, {name: tensor for name, tensor in tensors.items() if "words.project.weight" not in name})

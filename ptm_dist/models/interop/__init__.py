@@ -9,6 +9,7 @@ from ptm_dist.errors import ConfigError
 from ptm_dist.models.interop.albert import AlbertLayout
 from ptm_dist.models.interop.bert import BertLayout
 from ptm_dist.models.interop.decoder import Gpt2Layout, GptLayout
+from ptm_dist.models.interop.elmo import ElmoLayout
 from ptm_dist.models.interop.ernie import ErnieLayout
 from ptm_dist.models.interop.folder import Tensors, read_folder
 from ptm_dist.models.interop.layout import Layout
@@ -18,6 +19,7 @@ from ptm_dist.models.interop.xlnet import XlnetLayout
 LAYOUTS: Final[dict[str, Layout]] = {
     "albert": AlbertLayout(),
     "bert": BertLayout(),
+    "elmo": ElmoLayout(),
     "ernie": ErnieLayout(),
     "gpt": GptLayout(),
     "gpt2": Gpt2Layout(),

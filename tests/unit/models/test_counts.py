@@ -10,6 +10,7 @@ from ptm_dist.data.batch import HeadSpec
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.models.albert import Albert
 from ptm_dist.models.bert import Bert
+from ptm_dist.models.elmo import Elmo
 from ptm_dist.models.ernie import Ernie
 from ptm_dist.models.gpt import Gpt
 from ptm_dist.models.gpt2 import Gpt2
@@ -123,6 +124,10 @@ def test_encoders_with_pooler(family, more, size, counts):
         pytest.param(Gpt2(), 50257, [CAUSAL], 124_439_808, id="GPT-2 124M"),
         pytest.param(Gpt2(layers=24, hidden=1024, heads=16), 50257, [CAUSAL], 354_823_168, id="GPT-2 355M"),
         pytest.param(Gpt2(layers=36, hidden=1280, heads=20), 50257, [CAUSAL], 774_030_080, id="GPT-2 774M"),
+        pytest.param(Elmo(), 793_471, [], 93_600_864, id="ELMo, original and 5.5B"),
+        pytest.param(Elmo(), 793_471, [HeadSpec("bidirectional_lm")], 500_651_471 + 16, id="ELMo in training, with the row of no word"),
+        pytest.param(Elmo(cell=2048, projection=256, highways=1), 793_471, [], 28_027_744, id="ELMo medium"),
+        pytest.param(Elmo(cell=1024, projection=128, highways=1), 793_471, [], 13_593_312, id="ELMo small"),
         pytest.param(Xlnet(), 32000, [], 116_718_336, id="XLNet base, backbone"),
         pytest.param(Xlnet(), 32000, [PERMUTED], 116_750_336, id="XLNet base"),
         pytest.param(Xlnet(**LARGE), 32000, [PERMUTED], 360_300_800, id="XLNet large"),

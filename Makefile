@@ -6,12 +6,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help quickstart test test-slow check format clean study-lamb
+.PHONY: help quickstart test test-slow check format clean study-lamb bench
 help:
 	@echo "make quickstart  install into $(VENV) and train a small RoBERTa on this machine, in under 4 minutes after the install"
 	@echo "make test        install the dev extra too, then the checks and the tests (under 12 minutes)"
 	@echo "make test-slow   the tests that take longer: kills, restarts, the whole quickstart"
-	@echo "make study-lamb  LAMB at batch 4,096 beside AdamW at 256 (half an hour; goes on where it stopped)"
+	@echo "make study-lamb  LAMB at batch 4,096 beside AdamW at 256 (40 minutes; goes on where it stopped)"
+	@echo "make bench       BERT-mini beside transformers.Trainer (7 minutes)"
 	@echo "make check       formatting, lint, types, layers"
 	@echo "make clean       remove $(VENV), runs and prepared data"
 
@@ -34,10 +35,15 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format ptm_dist tests
 	$(BIN)/ruff check --fix ptm_dist tests
 
+bench: $(VENV)/.dev
+	$(BIN)/python tests/bench/bert_mini.py stock
+	$(BIN)/python tests/bench/bert_mini.py tuned
+
 study-lamb: $(VENV)/.dev
 	$(BIN)/ptm train configs/studies/lamb_4096.yaml --run runs/lamb_4096
+	$(BIN)/ptm train configs/studies/adamw_4096.yaml --run runs/adamw_4096
 	$(BIN)/ptm train configs/studies/adamw_256.yaml --run runs/adamw_256
-	$(BIN)/python tests/bench/curves.py docs/studies/lamb.svg runs/lamb_4096 runs/adamw_256
+	$(BIN)/python tests/bench/curves.py docs/studies/lamb.svg runs/lamb_4096 runs/adamw_4096 runs/adamw_256
 
 $(VENV)/.runtime: pyproject.toml constraints.txt launch/install.sh
 	bash launch/install.sh $(VENV) .

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ptm_dist.driver.run import Watcher
-from ptm_dist.report import FilledMask, Run, fill_masks, summary
+from ptm_dist.report import FilledMask, Run, continue_texts, fill_masks, summary
 
 PLAIN_SECONDS: Final = 5.0
 """How often a line is printed where there is no terminal."""
@@ -139,12 +139,18 @@ def show_table(console: Console, rows: list[tuple[str, str]]) -> None:
 
 
 def show_results(console: Console, run: Run, exported: Path, environment: str) -> None:
-    """Print figures, places, three filled-in masks and what to try next."""
+    """Print figures, places, what the model makes of held-out text, and what to try next."""
     console.print()
     show_table(console, [*summary(run), ("exported model", str(exported))])
-    console.print("\nThree words the model has not seen, hidden in held-out text:")
-    for filled in fill_masks(run):
-        console.print(_shown(filled))
+    heads = {objective.head.kind for task in run.recipe.tasks.values() for objective in task.objectives}
+    if "masked_lm" in heads:
+        console.print("\nThree words the model has not seen, hidden in held-out text:")
+        for filled in fill_masks(run):
+            console.print(_shown(filled))
+    if "causal_lm" in heads:
+        console.print("\nHeld-out text, and how the model goes on:")
+        for before, after in continue_texts(run):
+            console.print(Text.assemble(f"  {' '.join(before.split())}", (" ".join(after.split()).join((" ", "")), "cyan")))
     console.print(f"\nTo go on:  source {environment}/bin/activate", markup=False)
     for example in (
         f"ptm report {run.folder.path}",

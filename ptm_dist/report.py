@@ -17,6 +17,8 @@ from ptm_dist.data.dataset import Dataset, RowReader
 from ptm_dist.data.vocabulary import Tokenizer
 from ptm_dist.errors import ConfigError
 from ptm_dist.events import read_events, steps_of
+from ptm_dist.inference import continue_text, open_model
+from ptm_dist.models.generate import Sampling
 from ptm_dist.models.interop import LAYOUTS
 from ptm_dist.models.interop.folder import write_folder
 from ptm_dist.recipe import Recipe
@@ -186,6 +188,19 @@ def fill_masks(run: Run, count: int = 3, window: int = 24) -> list[FilledMask]:
     dataset = run.folder.data().open(task, "validation")
     tokenizer, model = run.tokenizer(), run.model()
     return [_fill(model, tokenizer, row, window) for row in _rows_with_words(dataset, tokenizer, count)]
+
+
+def continue_texts(run: Run, count: int = 2, tokens: int = 24) -> list[tuple[str, str]]:
+    """Let the model go on from the beginnings of `count` held-out texts; return each beginning and what followed."""
+    task = next(iter(run.recipe.tasks))
+    dataset, model = run.folder.data().open(task, "validation"), open_model(str(run.folder.path))
+    reader, special = RowReader(dataset, 1), set(model.tokenizer.vocabulary.special_ids)
+    found = []
+    for chunk in range(0, len(dataset.chunks), max(1, len(dataset.chunks) // count)):
+        row = reader.read(chunk, 0)["tokens"][:tokens]
+        prompt = model.tokenizer.decode([int(token) for token in row if int(token) not in special])
+        found.append((prompt, "".join(continue_text(model, prompt, tokens, Sampling(top_p=0.9)))))
+    return found[:count]
 
 
 def _rows_with_words(dataset: Dataset, tokenizer: Tokenizer, count: int) -> Iterator[tuple[np.ndarray, int]]:

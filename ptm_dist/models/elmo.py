@@ -137,7 +137,7 @@ class ElmoBackbone(Backbone):
         super().__init__()
         self.words = WordEncoder(settings)
         self.layers = nn.ModuleList(LstmLayer(settings) for _ in range(settings.layers))
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout, self.word_length = nn.Dropout(settings.dropout), settings.word_length
 
     def forward(self, inputs: dict[str, Tensor], lengths_R: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
         """Return the top states of training rows, [R, L, P], each of its own direction, with the dropout that precedes a softmax.
@@ -146,13 +146,23 @@ class ElmoBackbone(Backbone):
         nothing to do with each other: its first half goes on with the row's forward stream, its second half with the row's backward stream,
         in the order in which the backward LSTMs read, from the end of the text. With n = length // 2 they lie at [0, n) and [n, 2n); states
         elsewhere are zero. Gradients end where memory begins: carrying it over rows of 2 x 20 words is truncated BPTT over 20 steps.
+
+        Raises:
+            ValueError: rows of words have no characters.
+
         """
-        characters_RLC = inputs["characters"]
+        characters_RLC = inputs["characters"] if "characters" in inputs else self._of_fillers(inputs["tokens"], lengths_R)
         half_R = lengths_R // 2
         reading = _reading(half_R, backward_R=half_R, stride=1, length=characters_RLC.shape[1])
         layers, memory = self._run(characters_RLC, lengths_R, reading, memory)
         top_RLDP = _lay(self.dropout(layers[-1]), reading, characters_RLC.shape[1])
         return top_RLDP.sum(2), memory
+
+    def _of_fillers(self, tokens_RL: Tensor, lengths_R: Tensor) -> Tensor:
+        """Return the characters of rows that only fill a micro-batch up: there are none."""
+        if int(lengths_R.max()) > 1:
+            raise ValueError("ELMo reads the characters of words, and these rows have none")
+        return tokens_RL.new_zeros(*tokens_RL.shape, self.word_length)
 
     def representations(self, characters_RLC: Tensor, lengths_R: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
         """Return what a task reads of rows of text, [R, J, L, 2 P], forward features first: words twice, then each layer's states.

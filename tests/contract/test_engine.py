@@ -46,8 +46,12 @@ def apart(found, wanted, key):
     return max((found[name].double() - wanted[name].double()).norm().item() / max(wanted[name].norm().item(), least) for name in names)
 
 
-@pytest.mark.parametrize("world", [1, 2, 4])
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+WORLDS = [(stage, world) for stage in (0, 1, 2, 3) for world in (1, 2, 4)]
+LONG = {(1, 4), (2, 4)}
+"""What the others show nearly as well."""
+
+
+@pytest.mark.parametrize(("stage", "world"), [pytest.param(*pair, marks=[pytest.mark.slow] * (pair in LONG)) for pair in WORLDS])
 def test_gradients_and_updates_are_those_of_one_process(stage, world, tmp_path):
     run(world, engine_ranks.train_all, stage, tmp_path / "states.pt")
     states = torch.load(tmp_path / "states.pt", weights_only=True)

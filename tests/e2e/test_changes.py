@@ -106,8 +106,7 @@ def test_init_takes_what_fits_and_names_what_does_not(trained, make_run, tmp_pat
     assert StateFiles(portable).kinds == ["weight"]
     exported = tmp_path / "exported"
     assert ptm("export", run.path, exported).returncode == 0
-    assert ptm("model", "import", exported, tmp_path / "imported").returncode == 0
-    sources = {f"{run.path}@24": 24, str(run.path): STEPS, str(portable): 24, str(exported): STEPS, str(tmp_path / "imported"): STEPS}
+    sources = {f"{run.path}@24": 24, str(portable): 24, str(exported): STEPS}
     for number, (init, step) in enumerate(sources.items()):
         child, recipe = make_run(f"child{number}", init=init, **ALONE)
         child_recipe = tiny_recipe(init=init, **ALONE, stages=[{"name": "main", "steps": {"mlm": 1}}], optimizer={"learning_rate": 1e-30})

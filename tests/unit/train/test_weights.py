@@ -154,5 +154,5 @@ class TestOldPickles:
 def test_a_family_that_nobody_knows_is_refused(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "t5"}))
-    with pytest.raises(ConfigError, match="model_type is 't5'; ptm_dist reads albert, bert, ernie"):
+    with pytest.raises(ConfigError, match="model_type is 't5'; ptm_dist reads albert, bert, elmo, ernie"):
         source_of(str(folder))

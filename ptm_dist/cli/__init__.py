@@ -204,8 +204,8 @@ def show(
         return
     recipe = recipe_of(words or [])
     counts = parameter_counts(recipe)
-    told = ", ".join(f"{part} {count:,}" for part, count in counts.items())
-    sys.stdout.write(f"# digest {recipe.digest}\n# parameters {sum(counts.values()):,}: {told}\n{dump_recipe(recipe)}")
+    told = f"{sum(counts.values()):,}: {', '.join(f'{part} {count:,}' for part, count in counts.items())}" if counts else "not known yet"
+    sys.stdout.write(f"# digest {recipe.digest}\n# parameters {told}\n{dump_recipe(recipe)}")
 
 
 @app.command(epilog="Example: ptm diff configs/quickstart.yaml runs/quickstart-1a2b3c4d")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ptm_dist.data.batch import MicroBatch
 from ptm_dist.data.vocabulary import Vocabulary
+from ptm_dist.errors import DataUnavailableError
 from ptm_dist.models.heads import Head, LossSum
 from ptm_dist.objectives.base import Objective
 from ptm_dist.recipe import Recipe
@@ -101,9 +102,14 @@ def _zero_padding(module: nn.Module) -> None:
 def parameter_counts(recipe: Recipe) -> dict[str, int]:
     """Return parameters of the backbone and of each head, shared ones counted once, without allocating any.
 
-    The tokenizer may turn out smaller, where there is too little text to learn as many tokens as the recipe asks for.
+    The tokenizer may turn out smaller, where there is too little text to learn as many tokens as the recipe asks for. Nothing is returned
+    where its size is not known before it is made.
     """
-    vocabulary = Vocabulary(recipe.tokenizer.vocab_size, begin=0, pad=1, end=2, unknown=3, mask=4)
+    try:
+        size = recipe.tokenizer.vocab_size
+    except (AttributeError, DataUnavailableError):  # a plug-in from outside, or a folder that is elsewhere
+        return {}
+    vocabulary = Vocabulary(size, begin=0, pad=1, end=2, unknown=3, mask=4)
     with torch.device("meta"):
         model = PretrainingModel(recipe, vocabulary)
     counts: dict[str, int] = {}

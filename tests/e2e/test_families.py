@@ -27,6 +27,9 @@ def recipe_of(kind):
     objective = "causal_lm" if kind.startswith("gpt") else "masked_lm"
     tasks = {"lm": {"format": {"kind": "full_sentences", "length": 32}, "objectives": [{"kind": objective}]}}
     plain = tiny_recipe().model_dump(mode="json") | {"name": kind, "model": {"kind": kind} | MODELS[kind], "tasks": tasks}
+    if kind == "bert":
+        plain["tokenizer"] = {"kind": "wordpiece", "vocab_size": 500}
+        tasks["lm"]["objectives"][0]["predict_special"] = False
     return tiny_recipe().model_validate_json(json.dumps(plain | {"stages": [{"name": "main", "steps": {"lm": STEPS}}]}))
 
 

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from ptm_dist.formats.document_pair import DocumentPair
 from ptm_dist.formats.full_sentences import FullSentences
 
-FORMATS: Final = {"full_sentences": FullSentences}
+FORMATS: Final = {"document_pair": DocumentPair, "full_sentences": FullSentences}

@@ -3,6 +3,7 @@
 from typing import Final
 
 from ptm_dist.objectives.causal_lm import CausalLM
+from ptm_dist.objectives.classify_sequence import ClassifySequence
 from ptm_dist.objectives.masked_lm import MaskedLM
 
-OBJECTIVES: Final = {"causal_lm": CausalLM, "masked_lm": MaskedLM}
+OBJECTIVES: Final = {"causal_lm": CausalLM, "classify_sequence": ClassifySequence, "masked_lm": MaskedLM}

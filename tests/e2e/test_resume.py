@@ -46,7 +46,7 @@ def plan(point, rank, step):
     return {"PTM_TESTING": "1", "PTM_FAULTS": json.dumps([{"point": point, "rank": rank, "step": step, "action": "kill", "count": 1}])}
 
 
-@pytest.mark.parametrize(("rank", "step"), [(1, 13), (0, 21)])
+@pytest.mark.parametrize(("rank", "step"), [(0, 21), pytest.param(1, 13, marks=pytest.mark.slow)])
 def test_kill_one_worker_then_the_same_command(make_run, references, rank, step):
     run, recipe = make_run()
     words = ("train", recipe, "--run", run.path, *LOCAL)
@@ -86,7 +86,7 @@ def test_loader_processes_change_nothing(make_run, references, processes):
     assert finish(run) == references()
 
 
-@pytest.mark.parametrize("stage", [0, 2, 3])
+@pytest.mark.parametrize("stage", [0, pytest.param(2, marks=pytest.mark.slow), 3])
 def test_every_zero_stage_resumes_with_equal_bits(make_run, references, stage):
     reference = references(zero_stage=stage)
     run, recipe = make_run(engine={"zero_stage": stage})

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast, get_args
+from typing import Any, Final, TypeAlias, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -97,23 +97,19 @@ def open_model(path: str) -> Model:
     return Model(path, source.settings, open_tokenizer(Path(source.tokenizer)), source.weights())
 
 
-@dataclass(frozen=True)
-class Filled:
-    """A mask and what the model puts there, with probabilities, best first."""
-
-    guesses: tuple[tuple[str, float], ...]
+Guesses: TypeAlias = tuple[tuple[str, float], ...]
+"""What a model puts in place of a mask, with probabilities, best first."""
 
 
-@torch.no_grad()
-def fill_mask(model: Model, text: str, count: int = 5) -> list[Filled]:
+def fill_mask(model: Model, text: str, count: int = 5) -> list[Guesses]:
     """Return the likeliest tokens for each mask of a text, written [MASK] or <mask>.
 
     Raises:
         ConfigError: the text has no mask, or the model no masked-LM head.
 
     """
-    head, vocabulary = model.head("masked_lm"), model.tokenizer.vocabulary
-    parts = _split_at_masks(text)
+    model.head("masked_lm")
+    vocabulary, parts = model.tokenizer.vocabulary, _split_at_masks(text)
     if len(parts) == 1 or vocabulary.mask is None:
         raise ConfigError(f"{text!r}: there is no mask to fill. Write [MASK] where a word is to be found.")
     ids = [vocabulary.begin, *model.tokenizer.encode([parts[0]])[0].tolist()]
@@ -121,11 +117,17 @@ def fill_mask(model: Model, text: str, count: int = 5) -> list[Filled]:
     for part in parts[1:]:
         places.append(len(ids))
         ids += [vocabulary.mask, *model.tokenizer.encode([part])[0].tolist()]
-    logits = head(model.states([*ids, vocabulary.end])[None], torch.tensor(places))
-    logits[:, list(vocabulary.special_ids)] = -torch.inf
+    return guess(model, [*ids, vocabulary.end], places, count)
+
+
+@torch.no_grad()
+def guess(model: Model, ids: list[int], places: list[int], count: int) -> list[Guesses]:
+    """Return the likeliest tokens, special ones left out, for the places of a row where its mask stands."""
+    logits = model.head("masked_lm")(model.states(ids)[None], torch.tensor(places))
+    logits[:, list(model.tokenizer.vocabulary.special_ids)] = -torch.inf
     shares, found = logits.softmax(-1).topk(count)
     return [
-        Filled(tuple((model.tokenizer.decode([token]).strip(), share) for token, share in zip(tokens, row, strict=True)))
+        tuple((model.tokenizer.decode([token]).strip(), share) for token, share in zip(tokens, row, strict=True))
         for tokens, row in zip(found.tolist(), shares.tolist(), strict=True)
     ]
 

@@ -17,7 +17,7 @@ from ptm_dist.data.dataset import Dataset, RowReader
 from ptm_dist.data.vocabulary import Tokenizer
 from ptm_dist.errors import ConfigError
 from ptm_dist.events import read_events, steps_of
-from ptm_dist.inference import continue_text, open_model
+from ptm_dist.inference import Guesses, Model, continue_text, guess, open_model
 from ptm_dist.models.generate import Sampling
 from ptm_dist.models.interop import LAYOUTS
 from ptm_dist.models.interop.folder import write_folder
@@ -176,7 +176,7 @@ class FilledMask:
     before: str
     truth: str
     after: str
-    guesses: tuple[tuple[str, float], ...]
+    guesses: Guesses
 
 
 def fill_masks(run: Run, count: int = 3, window: int = 24) -> list[FilledMask]:
@@ -186,19 +186,18 @@ def fill_masks(run: Run, count: int = 3, window: int = 24) -> list[FilledMask]:
     """
     task = next(iter(run.recipe.tasks))
     dataset = run.folder.data().open(task, "validation")
-    tokenizer, model = run.tokenizer(), run.model()
-    return [_fill(model, tokenizer, row, window) for row in _rows_with_words(dataset, tokenizer, count)]
+    model = open_model(str(run.folder.path))
+    return [_fill(model, tokens, place, window) for tokens, place in _rows_with_words(dataset, model.tokenizer, count)]
 
 
 def continue_texts(run: Run, count: int = 2, tokens: int = 24) -> list[tuple[str, str]]:
     """Let the model go on from the beginnings of `count` held-out texts; return each beginning and what followed."""
     task = next(iter(run.recipe.tasks))
     dataset, model = run.folder.data().open(task, "validation"), open_model(str(run.folder.path))
-    reader, special = RowReader(dataset, 1), set(model.tokenizer.vocabulary.special_ids)
-    found = []
+    reader, found = RowReader(dataset, 1), []
     for chunk in range(0, len(dataset.chunks), max(1, len(dataset.chunks) // count)):
         row = reader.read(chunk, 0)["tokens"][:tokens]
-        prompt = model.tokenizer.decode([int(token) for token in row if int(token) not in special])
+        prompt = _text_of(model.tokenizer, row)
         found.append((prompt, "".join(continue_text(model, prompt, tokens, Sampling(top_p=0.9)))))
     return found[:count]
 
@@ -209,34 +208,32 @@ def _rows_with_words(dataset: Dataset, tokenizer: Tokenizer, count: int) -> Iter
     chunks = range(0, len(dataset.chunks), max(1, len(dataset.chunks) // (4 * count)))
     for chunk in chunks:
         tokens = reader.read(chunk, dataset.chunks[chunk].rows // 2)["tokens"].astype(np.int64)
-        words = [place for place in range(2, len(tokens) - 2) if _is_word(tokenizer, tokens[place : place + 2])]
+        words = [place for place in range(2, len(tokens) - 2) if _is_word(tokenizer, tokens[place - 1 : place + 2].tolist())]
         if words and found < count:
             found += 1
             yield tokens, min(words, key=lambda place: abs(place - len(tokens) // 2))
 
 
-def _is_word(tokenizer: Tokenizer, pair: np.ndarray) -> bool:
-    """Is the first token a word of at least four letters that the second does not continue?"""
-    first, second = tokenizer.decode([int(pair[0])]), tokenizer.decode([int(pair[1])])
-    return first.startswith(" ") and len(first) > 4 and first[1:].isalpha() and not second[:1].isalpha()
+def _is_word(tokenizer: Tokenizer, three: list[int]) -> bool:
+    """Is the middle token a word of at least four letters that neither of its neighbours continues?"""
+    before, word, after = three
+    text = tokenizer.decode([word]).strip()
+    begins = tokenizer.decode([before, word]).endswith(f" {text}")
+    return len(text) > 3 and text.isalpha() and begins and not tokenizer.decode([word, after]).strip()[len(text) :][:1].isalpha()
 
 
-@torch.no_grad()
-def _fill(model: PretrainingModel, tokenizer: Tokenizer, found: tuple[np.ndarray, int], window: int) -> FilledMask:
-    tokens, place = found
-    hidden = tokens.copy()
-    hidden[place] = tokenizer.vocabulary.mask
-    inputs = {"tokens": torch.from_numpy(hidden)[None]}
-    states, _ = model.backbone(inputs, torch.tensor([len(hidden)]))
-    shares, ids = model.heads["masked_lm"](states, torch.tensor([place]))[0].softmax(-1).topk(3)
-    special = set(tokenizer.vocabulary.special_ids)
-    show = lambda part: tokenizer.decode([int(t) for t in part if int(t) not in special])  # noqa: E731
-    return FilledMask(
-        show(tokens[max(0, place - window) : place]),
-        show(tokens[place : place + 1]),
-        show(tokens[place + 1 : place + window]),
-        tuple((tokenizer.decode([int(i)]).strip(), float(s)) for i, s in zip(ids, shares, strict=True)),
-    )
+def _fill(model: Model, tokens: np.ndarray, place: int, window: int) -> FilledMask:
+    hidden = tokens.tolist()
+    hidden[place] = model.tokenizer.vocabulary.mask
+    (guesses,) = guess(model, hidden, [place], 3)
+    parts = (slice(max(0, place - window), place), slice(place, place + 1), slice(place + 1, place + window))
+    before, truth, after = (_text_of(model.tokenizer, tokens[part]) for part in parts)
+    return FilledMask(before, truth, after, guesses)
+
+
+def _text_of(tokenizer: Tokenizer, tokens: np.ndarray) -> str:
+    """Return the text of a row without its special tokens."""
+    return tokenizer.decode([token for token in tokens.tolist() if token not in tokenizer.vocabulary.special_ids])
 
 
 def summary(run: Run) -> list[tuple[str, str]]:

@@ -52,8 +52,8 @@ def fill_mask(
     opened = open_model(model)
     for text in _lines(texts):
         out.print(text, markup=False)
-        for filled in fill(opened, text, count):
-            out.print("  " + "  ".join(f"{word} {share:.1%}" for word, share in filled.guesses), markup=False)
+        for guesses in fill(opened, text, count):
+            out.print("  " + "  ".join(f"{word} {share:.1%}" for word, share in guesses), markup=False)
 
 
 @model_app.command("generate", epilog='Example: ptm model generate runs/gpt2-1a2b3c4d "Once upon a time" --tokens 40 --top-p 0.9')

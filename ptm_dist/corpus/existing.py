@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import AddedToken
 from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
 
-from ptm_dist.corpus.tokenizer import TOKENIZER_FILE, VOCABULARY_FILE, FolderTokenizer
+from ptm_dist.corpus.tokenizer import TOKENIZER_FILE, VOCABULARY_FILE, FolderTokenizer, json_file
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError, DataUnavailableError
 from ptm_dist.store import read_json, sha256_bytes
@@ -81,9 +81,9 @@ class Existing(BaseModel):
         before = folder.tokenizer.to_str(pretty=True).encode()
         pieces = _add_words(folder.tokenizer, self._words())
         vocabulary = folder.vocabulary
-        made = {TOKENIZER_FILE: folder.tokenizer.to_str(pretty=True).encode(), VOCABULARY_FILE: _json(vocabulary.to_json())}
+        made = {TOKENIZER_FILE: folder.tokenizer.to_str(pretty=True).encode(), VOCABULARY_FILE: json_file(vocabulary.to_json())}
         made |= {name: (folder.path / name).read_bytes() for name in COPIED if (folder.path / name).exists()}
-        return made | ({ADDED: _json({"of": sha256_bytes(before), "words": pieces})} if pieces else {})
+        return made | ({ADDED: json_file({"of": sha256_bytes(before), "words": pieces})} if pieces else {})
 
     def _words(self) -> list[str]:
         if self.add is None:
@@ -171,7 +171,3 @@ def _add_words(tokenizer: tokenizers.Tokenizer, words: list[str]) -> dict[int, l
     tokenizer.add_tokens([AddedToken(word, single_word=word.isascii(), normalized=True) for word in new])
     ids_of = tokenizer.get_vocab(with_added_tokens=True)
     return {ids_of[word]: [number for number in ids if number not in unknown] or ids for word, ids in new.items()}
-
-
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()

@@ -96,11 +96,11 @@ def _files(vocab: dict[str, int], merges: list[tuple[str, str]]) -> dict[str, by
     by_id = dict(sorted(vocab.items(), key=lambda item: item[1]))
     return {
         TOKENIZER_FILE: tokenizer.to_str(pretty=True).encode(),
-        VOCABULARY_FILE: _json(vocabulary.to_json()),
-        "vocab.json": _json(by_id),
+        VOCABULARY_FILE: json_file(vocabulary.to_json()),
+        "vocab.json": json_file(by_id),
         "merges.txt": ("#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges)).encode(),
-        "special_tokens_map.json": _json(_SPECIAL_TOKENS),
-        "tokenizer_config.json": _json({"tokenizer_class": "RobertaTokenizer", "add_prefix_space": False} | _SPECIAL_TOKENS),
+        "special_tokens_map.json": json_file(_SPECIAL_TOKENS),
+        "tokenizer_config.json": json_file({"tokenizer_class": "RobertaTokenizer", "add_prefix_space": False} | _SPECIAL_TOKENS),
     }
 
 
@@ -115,7 +115,8 @@ _SPECIAL_TOKENS: Final[dict[str, Any]] = {
 }
 
 
-def _json(value: Any) -> bytes:
+def json_file(value: Any) -> bytes:
+    """Return a JSON file of a tokenizer folder; equal values give equal bytes."""
     return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-import json
 from collections import Counter
 from collections.abc import Iterator
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import sentencepiece
 import tokenizers
 from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from ptm_dist.corpus.tokenizer import TOKENIZER_FILE, VOCABULARY_FILE
+from ptm_dist.corpus.tokenizer import TOKENIZER_FILE, VOCABULARY_FILE, json_file
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError, DataUnavailableError
 
@@ -159,12 +158,8 @@ def _files(pieces: list[str], lower_case: bool) -> dict[str, bytes]:
     config = {"tokenizer_class": "BertTokenizer", "do_lower_case": lower_case, "strip_accents": lower_case, "tokenize_chinese_chars": True}
     return {
         TOKENIZER_FILE: tokenizer.to_str(pretty=True).encode(),
-        VOCABULARY_FILE: _json(Vocabulary(len(pieces), BEGIN, PAD, END, UNKNOWN, MASK).to_json()),
+        VOCABULARY_FILE: json_file(Vocabulary(len(pieces), BEGIN, PAD, END, UNKNOWN, MASK).to_json()),
         "vocab.txt": "".join(f"{piece}\n" for piece in pieces).encode(),
-        "special_tokens_map.json": _json(special),
-        "tokenizer_config.json": _json(config | special),
+        "special_tokens_map.json": json_file(special),
+        "tokenizer_config.json": json_file(config | special),
     }
-
-
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()

@@ -66,10 +66,7 @@ class DocumentPair(BaseModel):
         target = draws.between(2, most) if draws.share() < self.short_share else most
         start = 0
         while start < len(sentences):
-            end, filled = start, 0
-            while end < len(sentences) and (end == start or filled < target):
-                filled += len(sentences[end])
-                end += 1
+            end = _end_of_run(sentences, start, target)
             cut = start + (1 if end - start < 2 else draws.between(1, end - start - 1))
             first, rest = sentences[start:cut], sentences[cut:end]
             if self.pair == "sop":
@@ -92,10 +89,8 @@ class DocumentPair(BaseModel):
         for _ in range(TRIES):
             if (found := draws.between(0, len(documents) - 1)) != index:
                 sentences = documents[found].sentences
-                start = end = draws.between(0, len(sentences) - 1)
-                while end < len(sentences) and (end == start or sum(map(len, sentences[start:end])) < target):
-                    end += 1
-                return sentences[start:end]
+                start = draws.between(0, len(sentences) - 1)
+                return sentences[start : _end_of_run(sentences, start, target)]
         return []
 
 
@@ -124,6 +119,15 @@ class _Dice:
     def between(self, low: int, high: int) -> int:
         """Return an integer from low to high, both included; low where high is less."""
         return low + int(self.share() * max(1, high - low + 1))
+
+
+def _end_of_run(sentences: Segment, start: int, target: int) -> int:
+    """Return where a run from `start` ends that has one sentence at least and as many as reach `target` tokens."""
+    end, filled = start + 1, len(sentences[start])
+    while end < len(sentences) and filled < target:
+        filled += len(sentences[end])
+        end += 1
+    return end
 
 
 def _truncated(first: Segment, second: Segment, most: int, draws: _Dice) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from torch import nn
 
-from ptm_dist.models.encoder import Encoder, EncoderFamily, FeedForward, Positive, SegmentedFamily, SelfAttention
+from ptm_dist.models.base import Positive
+from ptm_dist.models.encoder import Encoder, EncoderFamily, FeedForward, SegmentedFamily, SelfAttention
 
 
 class Albert(SegmentedFamily):

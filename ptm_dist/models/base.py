@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias
+from typing import Annotated, Protocol, Self, TypeAlias
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from ptm_dist.data.batch import HeadSpec
@@ -12,6 +13,10 @@ from ptm_dist.data.vocabulary import Vocabulary
 
 Memory: TypeAlias = dict[str, Tensor]
 """What a backbone carries from one segment of a text to the next, without gradient; rows come first: [R, ...]."""
+
+
+Positive: TypeAlias = Annotated[int, Field(gt=0)]
+Probability: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Family(Protocol):
@@ -38,6 +43,32 @@ class Family(Protocol):
         ...
 
 
+class TransformerSettings(BaseModel):
+    """What the settings of every Transformer with a table of positions have; the defaults are the base size."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    layers: Positive = 12
+    hidden: Positive = 768
+    heads: Positive = 12
+    positions: Annotated[int, Field(gt=0, description="longest row in tokens")] = 512
+    dropout: Probability = 0.1
+    attention_dropout: Probability = 0.1
+    norm_eps: Annotated[float, Field(gt=0)] = 1e-12
+    init_std: Annotated[float, Field(gt=0)] = 0.02
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.heads}")
+        return self
+
+    @property
+    def longest(self) -> int:
+        """Most tokens a row may have."""
+        return self.positions
+
+
 class Backbone(nn.Module):
     """Tokens to hidden states."""
 
@@ -59,6 +90,12 @@ def padded_rows(count: int) -> int:
 def cut(parameter: Tensor, rows: int) -> None:
     """Mark that only the first `rows` rows of a padded parameter exist for checkpoints and exports."""
     parameter.stored_rows = rows  # pyright: ignore[reportAttributeAccessIssue] - tensors take any attribute
+
+
+def stored_shape(parameter: Tensor) -> tuple[int, ...]:
+    """Return the shape that checkpoints and exports know: rows that only fill a table up do not exist outside."""
+    shape = tuple(getattr(parameter, "ds_shape", parameter.shape))  # under ZeRO 3 the parameter itself is empty
+    return (getattr(parameter, "stored_rows", shape[0]), *shape[1:]) if shape else shape
 
 
 def word_table(vocabulary: Vocabulary, width: int, pad: int | None = None) -> nn.Embedding:

@@ -5,52 +5,32 @@ Shape letters: R rows, L length, S tokens in memory, H hidden, A attention heads
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from ptm_dist.data.batch import HeadSpec
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError
 from ptm_dist.models.attention import Rows, arrange, real
-from ptm_dist.models.base import Backbone, Memory, initialise, word_table
-from ptm_dist.models.encoder import Positive, Probability
+from ptm_dist.models.base import Backbone, Memory, TransformerSettings, initialise, word_table
 from ptm_dist.models.heads import ACTIVATIONS, ClassifierHead, TiedLMHead
 
 
-class DecoderFamily(BaseModel):
+class DecoderFamily(TransformerSettings):
     """What GPT and GPT-2 are made of. The defaults are the smallest published size; the feed-forward part is four times as wide.
 
     Memory holds the keys and values of the tokens seen so far, so that generation forwards each token once.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
     norm_first: ClassVar[bool]
     """Is the LayerNorm before each part, with a last one after the stack, or after each residual sum?"""
 
-    layers: Positive = 12
-    hidden: Positive = 768
-    heads: Positive = 12
     positions: Annotated[int, Field(gt=0, description="longest row in tokens")] = 1024
-    dropout: Probability = 0.1
-    attention_dropout: Probability = 0.1
     norm_eps: Annotated[float, Field(gt=0)] = 1e-5
-    init_std: Annotated[float, Field(gt=0)] = 0.02
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        if self.hidden % self.heads:
-            raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.heads}")
-        return self
-
-    @property
-    def longest(self) -> int:
-        """Most tokens a row may have."""
-        return self.positions
 
     def backbone(self, vocabulary: Vocabulary) -> Decoder:
         """Build the backbone with fresh weights."""

@@ -27,8 +27,7 @@ from ptm_dist.data.characters import ROWS
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError
 from ptm_dist.models.attention import real
-from ptm_dist.models.base import Backbone, Memory, initialise
-from ptm_dist.models.encoder import Positive, Probability
+from ptm_dist.models.base import Backbone, Memory, Positive, Probability, initialise
 from ptm_dist.models.heads import ClassifierHead
 from ptm_dist.models.softmax import AdaptiveSoftmax, FullSoftmax, SampledSoftmax
 

@@ -6,58 +6,34 @@ Shape letters: R rows, L length, E width of embeddings, H hidden, A attention he
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from ptm_dist.data.batch import HeadSpec
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError
 from ptm_dist.models.attention import Rows, arrange, real
-from ptm_dist.models.base import Backbone, Memory, initialise, word_table
+from ptm_dist.models.base import Backbone, Memory, Positive, TransformerSettings, initialise, word_table
 from ptm_dist.models.heads import ACTIVATIONS, ClassifierHead, MaskedLMHead, Pooler
 
-Positive: TypeAlias = Annotated[int, Field(gt=0)]
-Probability: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
-
-class EncoderFamily(BaseModel):
+class EncoderFamily(TransformerSettings):
     """What all families of this encoder are made of; a family adds what is its own. The defaults are the base size.
 
     Source: Devlin et al. 2019 (BERT) and its reference code: every linear map has a bias, dropout follows the embeddings, the attention
     probabilities and both residual branches, nothing lies between the two maps of the feed-forward part.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
     position_offset: ClassVar[int] = 0
     """Rows at the beginning of the position table that no token uses."""
     truncated_init: ClassVar[bool] = True
     """Are weights drawn from a normal distribution that is cut at two deviations?"""
 
-    layers: Positive = 12
-    hidden: Positive = 768
-    heads: Positive = 12
     intermediate: Positive = 3072
-    positions: Annotated[int, Field(gt=0, description="longest row in tokens")] = 512
     activation: Literal["gelu", "gelu_tanh", "relu"] = "gelu"
-    dropout: Probability = 0.1
-    attention_dropout: Probability = 0.1
-    norm_eps: Annotated[float, Field(gt=0)] = 1e-12
-    init_std: Annotated[float, Field(gt=0)] = 0.02
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        if self.hidden % self.heads:
-            raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.heads}")
-        return self
-
-    @property
-    def longest(self) -> int:
-        """Most tokens a row may have."""
-        return self.positions
 
     @property
     def embedding_width(self) -> int:

@@ -33,8 +33,7 @@ from ptm_dist.data.batch import HeadSpec
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError
 from ptm_dist.models.attention import real
-from ptm_dist.models.base import Backbone, Memory, initialise, word_table
-from ptm_dist.models.encoder import Positive, Probability
+from ptm_dist.models.base import Backbone, Memory, Positive, Probability, initialise, word_table
 from ptm_dist.models.heads import ACTIVATIONS, ClassifierHead, Pooler, TiedLMHead
 
 HIDDEN_SCORE: Final = -1e30

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ptm_dist.models.base import stored_shape
 from ptm_dist.optimizers.base import Segments
-from ptm_dist.train.module import stored_shape
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ptm_dist.data.batch import MicroBatch
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import DataUnavailableError
+from ptm_dist.models.base import stored_shape
 from ptm_dist.models.heads import Head, LossSum
 from ptm_dist.objectives.base import Objective
 from ptm_dist.recipe import Recipe
@@ -85,18 +86,12 @@ def parts_of(task: str, objectives: Sequence[Objective]) -> set[str]:
     return {"backbone"} | heads | ({"pooler"} if any(objective.head.kind == "sequence" for objective in objectives) else set())
 
 
-def stored_shape(parameter: nn.Parameter) -> tuple[int, ...]:
-    """Return the shape that checkpoints and exports know: padded rows do not exist outside."""
-    shape = tuple(getattr(parameter, "ds_shape", parameter.shape))
-    return (getattr(parameter, "stored_rows", shape[0]), *shape[1:]) if shape else shape
-
-
 def _zero_padding(module: nn.Module) -> None:
     # Zero rows stay zero under any optimizer, so they enter no norm and need not be stored.
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.ndim:
-                parameter[getattr(parameter, "stored_rows", len(parameter)) :].zero_()
+                parameter[stored_shape(parameter)[0] :].zero_()
 
 
 def parameter_counts(recipe: Recipe) -> dict[str, int]:

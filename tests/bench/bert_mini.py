@@ -23,6 +23,7 @@ from ptm_dist.corpus.existing import open_tokenizer
 from ptm_dist.corpus.read import InstalledDocs
 from ptm_dist.data.batch import Row, collate
 from ptm_dist.data.document import Document
+from ptm_dist.models.base import stored_shape
 from ptm_dist.models.interop import LAYOUTS
 from ptm_dist.objectives.masked_lm import MaskedLM
 from ptm_dist.recipe import Recipe
@@ -30,7 +31,7 @@ from ptm_dist.rng import Draws
 from ptm_dist.train.context import join
 from ptm_dist.train.engine import Engine
 from ptm_dist.train.launch import free_port
-from ptm_dist.train.module import PretrainingModel, stored_shape
+from ptm_dist.train.module import PretrainingModel
 
 LENGTH, ROWS, MICRO, RATE = 128, 32, 8, 1e-4
 WARMUP, STEPS, GATED = 20, 60, 20

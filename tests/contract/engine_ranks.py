@@ -12,12 +12,13 @@ from ptm_dist.data.characters import character_ids
 from ptm_dist.data.loader import die_with_parent
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.models import FAMILIES
+from ptm_dist.models.base import stored_shape
 from ptm_dist.optimizers.base import parameter_groups
 from ptm_dist.recipe_io import recipe_from_json, recipe_to_json
 from ptm_dist.rng import Draws
 from ptm_dist.train.context import join, leave
 from ptm_dist.train.engine import Engine
-from ptm_dist.train.module import PretrainingModel, parts_of, stored_shape, to_device
+from ptm_dist.train.module import PretrainingModel, parts_of, to_device
 from ptm_dist.train.state import read_state, write_state
 from tests.tiny import merged, tiny_recipe
 

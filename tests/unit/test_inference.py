@@ -73,8 +73,8 @@ def test_masks_are_filled_as_transformers_fills_them(roberta):
     shares, ids = logits.softmax(-1).topk(4)
     for form in (text, text.replace("<mask>", "[MASK]")):
         found = fill_mask(open_model(roberta), form, 4)
-        assert [[word for word, _ in filled.guesses] for filled in found] == [[tokenizer.decode(i).strip() for i in row] for row in ids]
-        assert torch.allclose(torch.tensor([[share for _, share in filled.guesses] for filled in found]), shares, atol=1e-5)
+        assert [[word for word, _ in guesses] for guesses in found] == [[tokenizer.decode(i).strip() for i in row] for row in ids]
+        assert torch.allclose(torch.tensor([[share for _, share in guesses] for guesses in found]), shares, atol=1e-5)
 
 
 def test_what_cannot_be_filled_is_said(roberta, gpt2):

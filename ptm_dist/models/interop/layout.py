@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ptm_dist.data.batch import HeadSpec
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError
-from ptm_dist.models.base import Family
+from ptm_dist.models.base import Family, stored_shape
 from ptm_dist.models.interop.folder import Config, Tensors, require_tensors
 
 PAIR: HeadSpec = HeadSpec("sequence", 2)
@@ -178,7 +178,7 @@ class Layout:
             backbone = settings.backbone(vocabulary)
             made = nn.ModuleDict({head: settings.head(self.heads[head], backbone, vocabulary) for head in heads})
         parameters = nn.ModuleDict({"backbone": backbone, "heads": made}).named_parameters()
-        return {name: (getattr(weight, "stored_rows", weight.shape[0]), *weight.shape[1:]) for name, weight in parameters}
+        return {name: stored_shape(weight) for name, weight in parameters}
 
     def _is_turned(self, name: str) -> bool:
         return name.endswith(tuple(f"{part}.weight" for part in self.transposed)) if self.transposed else False

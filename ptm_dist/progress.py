@@ -144,8 +144,10 @@ def show_results(console: Console, run: Run, exported: Path, environment: str) -
     show_table(console, [*summary(run), ("exported model", str(exported))])
     heads = {objective.head.kind for task in run.recipe.tasks.values() for objective in task.objectives}
     if "masked_lm" in heads:
-        console.print("\nThree words the model has not seen, hidden in held-out text:")
-        for filled in fill_masks(run):
+        filled_masks = fill_masks(run)
+        number = {1: "One word", 2: "Two words", 3: "Three words"}.get(len(filled_masks), "No word")
+        console.print(f"\n{number} the model has not seen, hidden in held-out text:")
+        for filled in filled_masks:
             console.print(_shown(filled))
     if "causal_lm" in heads:
         console.print("\nHeld-out text, and how the model goes on:")

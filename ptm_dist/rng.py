@@ -7,6 +7,7 @@ Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -61,6 +62,44 @@ class Draws:
     def permutation(self, count: int) -> np.ndarray:
         """Return a permutation of 0..count-1: int64 [count]."""
         return np.argsort(self.words(count), kind="stable")
+
+
+class Dice:
+    """Draws one after the other, for choices that depend on those before them."""
+
+    def __init__(self, draws: Draws) -> None:
+        self._draws = draws
+
+    def share(self) -> float:
+        """Return a number in [0, 1)."""
+        return float(self._draws.uniform(1)[0])
+
+    def between(self, low: int, high: int) -> int:
+        """Return an integer from low to high, both included; low where high is less."""
+        return low + int(self.share() * max(1, high - low + 1))
+
+
+class RowDraws:
+    """One stream for each of some rows, keyed by (seed, purpose, epoch, row), so that a row draws the same in whatever company."""
+
+    def __init__(self, seed: int, purpose: str, keys: Sequence[tuple[int, int]]) -> None:
+        """Take the (epoch, row) of each row."""
+        self._seed, self._purpose, self._keys = seed, purpose, keys
+        self._draws = Draws(seed, purpose)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def of(self, index: int, stream: int = 0) -> Draws:
+        """Return a stream of row `index`; it is re-keyed by the next call."""
+        return self._draws.rekey(self._seed, self._purpose, *self._keys[index], stream)
+
+    def words(self, count: int, stream: int = 0) -> np.ndarray:
+        """Return the first `count` uniform 64-bit words of a stream of each row: uint64 [rows, count]. More rows or words change none."""
+        found = np.empty((len(self), count), dtype=np.uint64)
+        for index in range(len(self)):
+            found[index] = self.of(index, stream).words(count)
+        return found
 
 
 def derive_seed(seed: int, purpose: str, *counters: int) -> int:

@@ -36,6 +36,14 @@ class Row:
     inputs: dict[str, np.ndarray]
     targets: dict[str, Targets] = field(default_factory=dict)
 
+    def with_targets(self, name: str, targets: Targets) -> Row:
+        """Return the same row with targets of one more objective."""
+        return Row(self.inputs, self.targets | {name: targets})
+
+    def without(self, names: frozenset[str]) -> Row:
+        """Return the same row without some inputs."""
+        return Row({name: values for name, values in self.inputs.items() if name not in names}, self.targets)
+
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:

@@ -20,20 +20,31 @@ import numpy as np
 
 from ptm_dist.data.batch import MicroBatch, Row, collate
 from ptm_dist.data.dataset import Dataset, RowReader
+from ptm_dist.data.example import Example
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import DataUnavailableError, PeerLostError, PtmError
 from ptm_dist.order import Order, share
-from ptm_dist.rng import Draws
+from ptm_dist.rng import RowDraws
 from ptm_dist.schedule import Moment, Schedule
 
 
 class Corruptor(Protocol):
-    """The part of an objective that works on arrays."""
+    """The part of an objective that works on arrays; `objectives.base.Objective` says what each of these is."""
 
     kind: str
 
-    def corrupt(self, row: Row, vocabulary: Vocabulary, draws: Draws) -> Row:
-        """Return `row` as the model sees it."""
+    @property
+    def reads(self) -> frozenset[str]:
+        """The fields that the model does not read."""
+        ...
+
+    @property
+    def variants(self) -> int:
+        """How many changes of a row there are; 0: a new one every epoch."""
+        ...
+
+    def corrupt(self, rows: Sequence[Row], vocabulary: Vocabulary, draws: RowDraws, step: int | None = None) -> list[Row]:
+        """Return `rows` as the model sees them."""
         ...
 
 
@@ -50,6 +61,8 @@ class Reading:
     lanes: int
     micro: int
     """Most rows of a micro-batch."""
+    stateful: frozenset[str] = frozenset()
+    """Tasks whose rows go on from one another: each lane is read in the order in which it is stored, and is a row of every batch."""
     rank: int = 0
     world: int = 1
 
@@ -59,7 +72,6 @@ class Reader:
 
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
-        self._draws = Draws(reading.seed, "")
         self._orders: dict[str, Order] = {}
 
     @cached_property
@@ -76,11 +88,21 @@ class Reader:
         return {data: np.cumsum([0, *(chunk.rows for chunk in reader.dataset.chunks)]) for data, reader in self._rows.items()}
 
     def order(self, data: str) -> Order:
-        """Return the reading order of a data set."""
+        """Return the reading order of a data set.
+
+        Raises:
+            DataUnavailableError: a task with memory has fewer rows than lanes.
+
+        """
         if data not in self._orders:
-            dataset = self._rows[data].dataset
+            dataset, lanes = self._rows[data].dataset, self.reading.lanes
+            stateful = data.rpartition(".")[0] in self.reading.stateful
+            if stateful and dataset.rows < lanes:
+                raise DataUnavailableError(
+                    f"{dataset.directory}: {dataset.rows} rows cannot be read in {lanes} lanes. Add text, or lower batch.lanes and batch.rows."
+                )
             rows = np.array([chunk.rows for chunk in dataset.chunks], dtype=np.int64)
-            self._orders[data] = Order(rows, min(self.reading.lanes, dataset.rows), self.reading.seed)
+            self._orders[data] = Order(rows, min(lanes, dataset.rows), self.reading.seed, stateful)
         return self._orders[data]
 
     def batch(self, moment: Moment) -> list[MicroBatch]:
@@ -88,47 +110,54 @@ class Reader:
         order = self.order(moment.data)
         positions = range(moment.position, moment.position + moment.rows)
         mine = share(positions, order.lanes, self.reading.rank, self.reading.world)
-        return self._cut([self._row(moment, order, position) for position in mine], moment.rows)
+        addresses = [order.locate(position) for position in mine]
+        rows = [self._rows[moment.data].read(address.chunk, address.place) for address in addresses]
+        keys = [(address.epoch, address.row) for address in addresses]
+        return self._cut(moment.task, self._corrupt(moment.task, rows, "train", keys, moment.step), moment.rows)
 
-    def held_out(self, task: str, data: str, most_rows: int) -> list[MicroBatch]:
-        """Return this rank's part of `most_rows` rows spread evenly over a held-out data set, masked the same every time."""
+    def held_out(self, task: str, data: str, most_rows: int) -> list[list[MicroBatch]]:
+        """Return this rank's part of `most_rows` rows spread evenly over a held-out data set, masked the same every time.
+
+        The inner lists follow one another: where a task carries memory, each row goes on from the one at its place in the list before.
+        """
         dataset = self._rows[data].dataset
         count = min(most_rows, dataset.rows)
-        mine = range(self.reading.rank * count // self.reading.world, (self.reading.rank + 1) * count // self.reading.world)
-        rows = []
-        for row in (number * dataset.rows // count for number in mine):
-            rows.append(self._corrupt(task, data, *self._place(data, row), ("held_out", 0, row)))
-        return self._cut(rows, count)
+        lanes = min(self.reading.lanes, count) if task in self.reading.stateful else count
+        mine = range(self.reading.rank * lanes // self.reading.world, (self.reading.rank + 1) * lanes // self.reading.world)
+        times = []
+        for time in range(count // lanes):
+            numbers = [lane * dataset.rows // lanes + time for lane in mine]
+            rows = [self._rows[data].read(*self._place(data, number)) for number in numbers]
+            times.append(self._cut(task, self._corrupt(task, rows, "held_out", [(0, number) for number in numbers], None), lanes))
+        return times
 
     def longest(self, task: str, rows: int) -> MicroBatch:
         """Return a micro-batch of the longest row of a task's training data, `rows` times: what memory must hold."""
         data = f"{task}.train"
-        dataset = self._rows[data].dataset
-        number = int(dataset.lengths.argmax())
-        chunk, index = self._place(data, number)
-        row = self._corrupt(task, data, chunk, index, ("longest", 0, number))
-        return collate([row] * rows, self.reading.vocabulary.pad, rows)
+        number = int(self._rows[data].dataset.lengths.argmax())
+        row = self._corrupt(task, [self._rows[data].read(*self._place(data, number))], "longest", [(0, number)], None)
+        return collate(row * rows, self.reading.vocabulary.pad, rows)
 
     def _place(self, data: str, row: int) -> tuple[int, int]:
         starts = self._starts[data]
         chunk = int(np.searchsorted(starts, row, side="right")) - 1
         return chunk, row - int(starts[chunk])
 
-    def _row(self, moment: Moment, order: Order, position: int) -> Row:
-        address = order.locate(position)
-        return self._corrupt(moment.task, moment.data, address.chunk, address.place, ("train", address.epoch, address.row))
-
-    def _corrupt(self, task: str, data: str, chunk: int, index: int, key: tuple[str, int, int]) -> Row:
-        row = Row(self._rows[data].read(chunk, index))
-        use, epoch, number = key
+    def _corrupt(self, task: str, examples: Sequence[Example], use: str, keys: list[tuple[int, int]], step: int | None) -> list[Row]:
+        """Pass rows with their keys (epoch, row) through the objectives of a task."""
+        rows = [Row(example) for example in examples]
         for objective in self.reading.objectives[task]:
-            draws = self._draws.rekey(self.reading.seed, f"{use}.{task}.{objective.kind}", epoch, number)
-            row = objective.corrupt(row, self.reading.vocabulary, draws)
-        return row
+            variants = objective.variants
+            repeated = [(epoch % variants, row) for epoch, row in keys] if variants else keys
+            draws = RowDraws(self.reading.seed, f"{use}.{task}.{objective.kind}", repeated)
+            rows = objective.corrupt(rows, self.reading.vocabulary, draws, step)
+        read = frozenset().union(*(objective.reads for objective in self.reading.objectives[task]))
+        return [row.without(read) for row in rows] if read else rows
 
-    def _cut(self, rows: list[Row], global_rows: int) -> list[MicroBatch]:
-        """Cut rows of similar length into micro-batches; their number follows from the global batch alone."""
-        rows = sorted(rows, key=lambda row: len(row.inputs["tokens"]))
+    def _cut(self, task: str, rows: list[Row], global_rows: int) -> list[MicroBatch]:
+        """Cut rows of similar length, or of lanes in their order, into micro-batches; their number follows from the global batch alone."""
+        if task not in self.reading.stateful:
+            rows = sorted(rows, key=lambda row: len(row.inputs["tokens"]))
         most = -(-global_rows // self.reading.world)
         number = -(-most // self.reading.micro)
         width = -(-most // number)

@@ -2,7 +2,12 @@
 
 from typing import Final
 
-from ptm_dist.formats.document_pair import DocumentPair
-from ptm_dist.formats.full_sentences import FullSentences
+from ptm_dist.formats.base import Format
+from ptm_dist.formats.full_sentences import DocSentences, FullSentences
+from ptm_dist.formats.segment_pair import SegmentPair
 
-FORMATS: Final = {"document_pair": DocumentPair, "full_sentences": FullSentences}
+FORMATS: Final[dict[str, type[Format]]] = {
+    "doc_sentences": DocSentences,
+    "full_sentences": FullSentences,
+    "segment_pair": SegmentPair,
+}

@@ -1,59 +1,78 @@
-"""RoBERTa's FULL-SENTENCES: rows packed with whole sentences, across documents."""
+"""RoBERTa's FULL-SENTENCES and DOC-SENTENCES: rows packed with whole sentences, across documents or within."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from ptm_dist.data.document import TokenizedDocument
-from ptm_dist.data.example import Example, token_dtype
+from ptm_dist.data.example import Example
 from ptm_dist.data.vocabulary import Vocabulary
+from ptm_dist.formats.base import Format, Length, Skipped, example, filled, special
 
 
-class FullSentences(BaseModel):
+class FullSentences(Format):
     """Whole sentences packed one after another until the next would not fit; the rows ignore the bounds of documents.
 
     Source: Liu et al. 2019 (RoBERTa), section 4.2; layout of fairseq's TokenBlockDataset, break mode "complete". Deviation:
     a sentence longer than a row is cut to fit, where fairseq makes a row that is longer than `length`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
     kind: Literal["full_sentences"] = "full_sentences"
-    length: Annotated[int, Field(ge=8, le=65_536)]
+    length: Length
     """Most tokens of a row, <s> and </s> included."""
 
-    def examples(self, documents: Iterable[TokenizedDocument], vocabulary: Vocabulary) -> Iterator[Example]:
-        """Yield rows {"tokens": [<= length]}: <s>, then sentences each followed by </s>, and one more </s> between documents.
+    def examples(self, documents: Iterable[TokenizedDocument], vocabulary: Vocabulary, skipped: Skipped) -> Iterator[Example]:
+        """Yield rows of <s>, then sentences each followed by </s>, and one more </s> between documents.
 
         No token is lost: rows without their <s>, laid end to end, are the stream. The last row may be short.
         """
-        dtype = token_dtype(vocabulary.size)
-        row = [np.array([vocabulary.begin], dtype=dtype)]
-        filled = 1
-        for piece in _pieces(documents, vocabulary.end, self.length - 1):
-            if filled + len(piece) > self.length:
-                yield {"tokens": np.concatenate(row)}
-                row, filled = row[:1], 1
-            row.append(piece.astype(dtype))
-            filled += len(piece)
-        if filled > 1:
-            yield {"tokens": np.concatenate(row)}
+        return _rows(_stream(documents, vocabulary.end, skipped), self.length, vocabulary)
 
 
-def _pieces(documents: Iterable[TokenizedDocument], end: int, most_tokens: int) -> Iterator[np.ndarray]:
-    """Yield what must stay together: a sentence with its </s>, cut where it is longer than a row, or a lone </s>."""
-    separator = np.array([end], dtype=np.int32)
+class DocSentences(Format):
+    """Whole sentences packed one after another until the next would not fit or the document ends; its last row is as short as it is.
+
+    The paper keeps the tokens of a batch as many as with FULL-SENTENCES: give `batch.tokens` in place of `batch.rows`.
+
+    Source: Liu et al. 2019 (RoBERTa), section 4.2; fairseq's TokenBlockDataset, break mode "complete_doc". Deviation: as FULL-SENTENCES.
+    """
+
+    kind: Literal["doc_sentences"] = "doc_sentences"
+    length: Length
+    """Most tokens of a row, <s> and </s> included."""
+
+    def examples(self, documents: Iterable[TokenizedDocument], vocabulary: Vocabulary, skipped: Skipped) -> Iterator[Example]:
+        """Yield rows of <s>, then sentences of one document, each followed by </s>."""
+        for document in documents:
+            yield from _rows(_stream([document], vocabulary.end, skipped), self.length, vocabulary)
+
+
+def _stream(documents: Iterable[TokenizedDocument], end: int, skipped: Skipped) -> Iterator[np.ndarray]:
+    """Yield sentences with their </s>, and a lone </s> between documents."""
     between = False
     for document in documents:
-        filled = [sentence for sentence in document.sentences if len(sentence)]
-        if filled and between:
-            yield separator
-        for sentence in filled:
-            closed = np.append(sentence, separator)
-            for start in range(0, len(closed), most_tokens):
-                yield closed[start : start + most_tokens]
-        between = between or bool(filled)
+        sentences = filled(document)
+        skipped["empty"] += not sentences
+        if sentences and between:
+            yield special(end, sentences[0])
+        for sentence in sentences:
+            yield np.concatenate([sentence, special(end, sentence)])
+        between = between or bool(sentences)
+
+
+def _rows(stream: Iterable[np.ndarray], length: int, vocabulary: Vocabulary) -> Iterator[Example]:
+    """Yield rows of what must stay together, cut where that is longer than a row."""
+    row: list[np.ndarray] = []
+    filled_tokens = 1
+    for whole in stream:
+        for piece in (whole[start : start + length - 1] for start in range(0, len(whole), length - 1)):
+            if filled_tokens + len(piece) > length:
+                yield example([special(vocabulary.begin, piece), *row], vocabulary)
+                row, filled_tokens = [], 1
+            row.append(piece)
+            filled_tokens += len(piece)
+    if row:
+        yield example([special(vocabulary.begin, row[0]), *row], vocabulary)

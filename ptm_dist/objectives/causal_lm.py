@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from ptm_dist.data.batch import HeadSpec, Row, Targets
 from ptm_dist.data.vocabulary import Vocabulary
-from ptm_dist.rng import Draws
+from ptm_dist.objectives.base import Objective, allowed
+from ptm_dist.rng import RowDraws
 
 
-class CausalLM(BaseModel):
+class CausalLM(Objective):
     """Predict each token of a row from those before it; the first has none and is no target.
 
     Source: Radford et al. 2018 (GPT), section 3.1.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     kind: Literal["causal_lm"] = "causal_lm"
 
@@ -29,17 +27,13 @@ class CausalLM(BaseModel):
         return HeadSpec("causal_lm")
 
     def predictable(self, vocabulary: Vocabulary) -> np.ndarray:
-        """Return which ids can be a target: bool [vocabulary size]."""
-        return _predictable(vocabulary)
+        """Return which ids can be a target: all but the padding, unless the padding ends texts too."""
+        return allowed(vocabulary.size, frozenset({vocabulary.pad} - {vocabulary.end}))
 
-    def corrupt(self, row: Row, vocabulary: Vocabulary, draws: Draws) -> Row:
-        """Leave the row as it is; the label at a position is the token that follows."""
-        tokens = row.inputs["tokens"].astype(np.int64)
-        return Row(row.inputs, row.targets | {self.kind: Targets(np.arange(len(tokens) - 1), tokens[1:])})
+    def corrupt(self, rows: Sequence[Row], vocabulary: Vocabulary, draws: RowDraws, step: int | None = None) -> list[Row]:
+        """Leave the rows as they are; the label at a position is the token that follows."""
+        return [row.with_targets(self.kind, _next(row.inputs["tokens"])) for row in rows]
 
 
-@lru_cache(maxsize=16)
-def _predictable(vocabulary: Vocabulary) -> np.ndarray:
-    allowed = np.ones(vocabulary.size, dtype=bool)
-    allowed[vocabulary.pad] = False
-    return allowed
+def _next(tokens: np.ndarray) -> Targets:
+    return Targets(np.arange(len(tokens) - 1), tokens[1:].astype(np.int64))

@@ -33,7 +33,7 @@ def recipe_of(kind):
     plain = tiny_recipe().model_dump(mode="json") | {"name": kind, "model": {"kind": kind} | MODELS[kind], "tasks": tasks}
     if kind in PAIRS:
         plain["tokenizer"] = {"kind": "wordpiece", "vocab_size": 500}
-        tasks["lm"]["format"] = {"kind": "document_pair", "length": 32, "pair": PAIRS[kind]}
+        tasks["lm"]["format"] = {"kind": "segment_pair", "length": 32, "pair": PAIRS[kind]}
         tasks["lm"]["objectives"] = [{"kind": "masked_lm", "predict_special": False}, {"kind": "classify_sequence"}]
     return tiny_recipe().model_validate_json(json.dumps(plain | {"stages": [{"name": "main", "steps": {"lm": STEPS}}]}))
 

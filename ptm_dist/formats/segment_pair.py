@@ -1,27 +1,27 @@
-"""BERT's pairs of segments out of documents, for next-sentence or for sentence-order prediction."""
+"""BERT's pairs of segments out of documents (RoBERTa's SEGMENT-PAIR), for next-sentence or for sentence-order prediction."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ptm_dist.data.document import TokenizedDocument
-from ptm_dist.data.example import Example, token_dtype
+from ptm_dist.data.example import Example
 from ptm_dist.data.vocabulary import Vocabulary
-from ptm_dist.rng import Draws
+from ptm_dist.formats.base import Format, Length, Skipped, classifier_row, filled
+from ptm_dist.rng import Dice, Draws
 
 TRIES: Final = 10
 """How often another document is looked for, as in the reference."""
 
 Segment = list[np.ndarray]
-"""Sentences, int32 [tokens] each."""
+"""Sentences."""
 
 
-class DocumentPair(BaseModel):
+class SegmentPair(Format):
     """[CLS] A [SEP] B [SEP], where A and B are runs of whole sentences that fill a row, and a label of how they belong together.
 
     `nsp`: B goes on where A ends (label 0), or is from another document (label 1): half of the time, and always where a run is of one
@@ -35,10 +35,8 @@ class DocumentPair(BaseModel):
     a run of one sentence, which its paper does not.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    kind: Literal["document_pair"] = "document_pair"
-    length: Annotated[int, Field(ge=8, le=65_536)]
+    kind: Literal["segment_pair"] = "segment_pair"
+    length: Length
     """Most tokens of a row, [CLS] and both [SEP] included."""
     pair: Literal["nsp", "sop"] = "nsp"
     short_share: Annotated[
@@ -47,22 +45,23 @@ class DocumentPair(BaseModel):
     passes: Annotated[int, Field(ge=1, description="times that each document is cut anew")] = 1
     seed: Annotated[int, Field(ge=0)] = 12345
 
-    def examples(self, documents: Iterable[TokenizedDocument], vocabulary: Vocabulary) -> Iterator[Example]:
-        """Yield rows {"tokens": [<= length], "segments": 0 up to the first [SEP], then 1, "label": 0 or 1}."""
-        usable = [found for document in documents if (found := _Sentences.of(document)).sentences]
-        dtype = token_dtype(vocabulary.size)
+    def examples(self, documents: Iterable[TokenizedDocument], vocabulary: Vocabulary, skipped: Skipped) -> Iterator[Example]:
+        """Yield rows with `segments` and `label`; documents without a pair are counted as one_sentence or, without text, as empty."""
+        found = [(document.key, filled(document)) for document in documents]
+        skipped["empty"] += sum(not sentences for _, sentences in found)
+        usable = [(key, sentences) for key, sentences in found if sentences]
+        texts = [sentences for _, sentences in usable]
         for number in range(self.passes):
-            for index, document in enumerate(usable):
-                draws = _Dice(Draws(self.seed, "document_pair", document.key, number))
-                for first, second, label in self._pairs(usable, index, draws):
-                    one, two = _truncated(first, second, self.length - 3, draws)
-                    parts = [[vocabulary.begin], one, [vocabulary.end], two, [vocabulary.end]]
-                    tokens = np.concatenate(parts).astype(dtype)
-                    segments = (np.arange(len(tokens)) >= len(one) + 2).astype(np.uint8)
-                    yield {"tokens": tokens, "segments": segments, "label": np.array(label, dtype=np.uint8)}
+            for index, (key, _) in enumerate(usable):
+                draws = Dice(Draws(self.seed, "segment_pair", key, number))
+                pair = None
+                for pair in self._pairs(texts, index, draws):
+                    one, two = _truncated(*pair[:2], self.length - 3, draws)
+                    yield classifier_row([one, two], vocabulary, pair[2])
+                skipped["one_sentence"] += pair is None and number == 0
 
-    def _pairs(self, documents: list[_Sentences], index: int, draws: _Dice) -> Iterator[tuple[Segment, Segment, int]]:
-        sentences, most = documents[index].sentences, self.length - 3
+    def _pairs(self, texts: list[Segment], index: int, draws: Dice) -> Iterator[tuple[Segment, Segment, int]]:
+        sentences, most = texts[index], self.length - 3
         target = draws.between(2, most) if draws.share() < self.short_share else most
         start = 0
         while start < len(sentences):
@@ -75,7 +74,7 @@ class DocumentPair(BaseModel):
                 start = end
                 continue
             random = not rest or draws.share() < 0.5
-            other = self._other(documents, index, target - sum(map(len, first)), draws) if random and len(documents) > 1 else []
+            other = self._other(texts, index, target - sum(map(len, first)), draws) if random and len(texts) > 1 else []
             if other:
                 yield first, other, 1
                 start = cut
@@ -84,41 +83,13 @@ class DocumentPair(BaseModel):
                     yield first, rest, 0
                 start = end
 
-    def _other(self, documents: list[_Sentences], index: int, target: int, draws: _Dice) -> Segment:
+    def _other(self, texts: list[Segment], index: int, target: int, draws: Dice) -> Segment:
         """Return sentences from a place in another document, as many as reach `target` tokens; none if no other is found."""
         for _ in range(TRIES):
-            if (found := draws.between(0, len(documents) - 1)) != index:
-                sentences = documents[found].sentences
-                start = draws.between(0, len(sentences) - 1)
-                return sentences[start : _end_of_run(sentences, start, target)]
+            if (found := draws.between(0, len(texts) - 1)) != index:
+                start = draws.between(0, len(texts[found]) - 1)
+                return texts[found][start : _end_of_run(texts[found], start, target)]
         return []
-
-
-class _Sentences:
-    """The sentences of a document that are not empty, and a number that stands for its id."""
-
-    def __init__(self, sentences: Segment, key: int) -> None:
-        self.sentences, self.key = sentences, key
-
-    @classmethod
-    def of(cls, document: TokenizedDocument) -> _Sentences:
-        key = hashlib.blake2b(document.id.encode(), digest_size=8).digest()
-        return cls([sentence for sentence in document.sentences if len(sentence)], int.from_bytes(key, "little"))
-
-
-class _Dice:
-    """Draws one after the other."""
-
-    def __init__(self, draws: Draws) -> None:
-        self._draws = draws
-
-    def share(self) -> float:
-        """Return a number in [0, 1)."""
-        return float(self._draws.uniform(1)[0])
-
-    def between(self, low: int, high: int) -> int:
-        """Return an integer from low to high, both included; low where high is less."""
-        return low + int(self.share() * max(1, high - low + 1))
 
 
 def _end_of_run(sentences: Segment, start: int, target: int) -> int:
@@ -130,7 +101,7 @@ def _end_of_run(sentences: Segment, start: int, target: int) -> int:
     return end
 
 
-def _truncated(first: Segment, second: Segment, most: int, draws: _Dice) -> tuple[np.ndarray, np.ndarray]:
+def _truncated(first: Segment, second: Segment, most: int, draws: Dice) -> tuple[np.ndarray, np.ndarray]:
     """Take tokens from the longer of the two, the second where they are equal, at either end, until both fit."""
     one, two = np.concatenate(first), np.concatenate(second)
     while len(one) + len(two) > most:

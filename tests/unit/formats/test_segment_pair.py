@@ -7,7 +7,7 @@ import pytest
 
 from ptm_dist.data.document import TokenizedDocument
 from ptm_dist.data.vocabulary import Vocabulary
-from ptm_dist.formats.document_pair import DocumentPair
+from ptm_dist.formats.segment_pair import SegmentPair
 from ptm_dist.rng import Draws
 
 VOCABULARY = Vocabulary(size=1 << 20, begin=1, pad=0, end=2, unknown=3, mask=4)
@@ -55,14 +55,14 @@ def pairs(settings, documents):
 )
 def test_more_than_half_of_the_next_sentences_are_random(length, sentences, tokens, share):
     documents = corpus({60: 1200, 200: 1500, 6: 12_000}[sentences[1]], sentences, tokens)
-    labels = [label for _, _, label in pairs(DocumentPair(length=length), documents)]
+    labels = [label for _, _, label in pairs(SegmentPair(length=length), documents)]
     assert len(labels) > 5_000
     assert np.mean(labels) == pytest.approx(share, abs=0.015)
 
 
 def test_documents_of_one_sentence_have_random_ones_only():
-    assert {label for _, _, label in pairs(DocumentPair(length=64), corpus(300, (1, 1), (5, 40)))} == {1}
-    assert pairs(DocumentPair(length=64, pair="sop"), corpus(300, (1, 1), (5, 40))) == []
+    assert {label for _, _, label in pairs(SegmentPair(length=64), corpus(300, (1, 1), (5, 40)))} == {1}
+    assert pairs(SegmentPair(length=64, pair="sop"), corpus(300, (1, 1), (5, 40))) == []
 
 
 def test_labels_say_what_they_say():
@@ -70,7 +70,7 @@ def test_labels_say_what_they_say():
     documents = corpus(400, (3, 30), (5, 30))
     where = document_of(documents)
     used = Counter()
-    for first, second, label in pairs(DocumentPair(length=128), documents):
+    for first, second, label in pairs(SegmentPair(length=128), documents):
         assert (where(first[0]) != where(second[0])) == bool(label)
         assert where(first[0]) == where(first[-1])
         assert where(second[0]) == where(second[-1])
@@ -90,7 +90,7 @@ def test_labels_say_what_they_say():
 def test_without_truncation_every_sentence_is_there_once():
     documents = corpus(50, (2, 9), (3, 6))
     used = Counter()
-    for first, second, label in pairs(DocumentPair(length=512, short_share=0.0), documents):
+    for first, second, label in pairs(SegmentPair(length=512, short_share=0.0), documents):
         used.update(first.tolist())
         used.update(second.tolist() if not label else ())
     every = {int(token) for document in documents for sentence in document.sentences for token in sentence}
@@ -101,7 +101,7 @@ def test_without_truncation_every_sentence_is_there_once():
 def test_orders_are_balanced_and_swapped_pairs_swap_back():
     documents = corpus(2000, (5, 60), (5, 40))
     where = document_of(documents)
-    found = pairs(DocumentPair(length=128, pair="sop"), documents)
+    found = pairs(SegmentPair(length=128, pair="sop"), documents)
     labels = np.array([label for _, _, label in found])
     assert labels.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(len(labels)))
     for first, second, label in found:
@@ -115,7 +115,7 @@ def test_a_tenth_of_documents_has_short_rows():
     documents = corpus(6000, (40, 40), (8, 8))
     first_rows = {}
     where = document_of(documents)
-    for first, second, _ in pairs(DocumentPair(length=128, pair="sop"), documents):
+    for first, second, _ in pairs(SegmentPair(length=128, pair="sop"), documents):
         first_rows.setdefault(where(first[0]), len(first) + len(second))
     short = np.mean([tokens < 118 for tokens in first_rows.values()])
     assert short == pytest.approx(0.1 * 115 / 124, abs=0.015)
@@ -123,12 +123,12 @@ def test_a_tenth_of_documents_has_short_rows():
 
 def test_passes_cut_documents_anew_and_seeds_differ():
     documents = corpus(40, (5, 20), (5, 20))
-    once, twice = (pairs(DocumentPair(length=64, passes=passes), documents) for passes in (1, 2))
+    once, twice = (pairs(SegmentPair(length=64, passes=passes), documents) for passes in (1, 2))
     as_text = lambda found: [(one.tolist(), two.tolist(), label) for one, two, label in found]  # noqa: E731
     assert as_text(twice)[: len(once)] == as_text(once)
     assert as_text(twice)[len(once) :] != as_text(once)
-    assert as_text(pairs(DocumentPair(length=64, seed=1), documents)) != as_text(once)
+    assert as_text(pairs(SegmentPair(length=64, seed=1), documents)) != as_text(once)
 
 
 def test_one_document_alone_has_no_random_partner():
-    assert {label for _, _, label in pairs(DocumentPair(length=64), corpus(1, (30, 30), (5, 9)))} == {0}
+    assert {label for _, _, label in pairs(SegmentPair(length=64), corpus(1, (30, 30), (5, 9)))} == {0}

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
 from ptm_dist.changes import ALLOWED, REASON, Change, change_of, tag_of
-from ptm_dist.corpus import SOURCES, TOKENIZERS
+from ptm_dist.corpus import SOURCES, TOKENIZERS, UNITS
 from ptm_dist.corpus.clean import CleanSettings
 from ptm_dist.corpus.dedup import DedupSettings
 from ptm_dist.corpus.split import SplitSettings
@@ -23,6 +23,7 @@ from ptm_dist.objectives.base import Objective
 from ptm_dist.optimizers import OPTIMIZERS
 from ptm_dist.optimizers.base import OptimizerSettings
 from ptm_dist.plugins import plugin
+from ptm_dist.recipe_checks import check_memory, check_task, known
 from ptm_dist.schedule import SCHEDULES
 from ptm_dist.store import digest
 
@@ -46,6 +47,8 @@ class Corpus(Section):
     clean: CleanSettings = CleanSettings()
     dedup: DedupSettings = DedupSettings()
     split: SplitSettings = SplitSettings()
+    units: Annotated[Any, plugin(UNITS)] | None = None
+    """What words, phrases and entities are, for masks and formats that ask for them."""
 
 
 class Task(Section):
@@ -55,7 +58,7 @@ class Task(Section):
 
     format: Annotated[Any, plugin(FORMATS)]
     """How documents become examples."""
-    objectives: Annotated[tuple[Annotated[Objective, plugin(OBJECTIVES)], ...], Field(min_length=1)]
+    objectives: Annotated[tuple[Annotated[SerializeAsAny[Objective], plugin(OBJECTIVES)], ...], Field(min_length=1)]
     """What is trained on them."""
     sources: tuple[str, ...] = ()
     """Names of the sources; empty means all of them."""
@@ -221,10 +224,10 @@ class Recipe(Section):
         if bool(self.stages) == (self.schedule is not None):
             raise ValueError("stages: give either these or a schedule")
         for number, stage in enumerate(self.stages):
-            _known(f"stages.{number}.steps", stage.steps, self.tasks)
-        _known("schedule.tasks", self.schedule.tasks if self.schedule else (), self.tasks)
+            known(f"stages.{number}.steps", stage.steps, self.tasks)
+        known("schedule.tasks", self.schedule.tasks if self.schedule else (), self.tasks)
         for name, task in self.tasks.items():
-            _known(f"tasks.{name}.sources", task.sources, self.sources)
+            known(f"tasks.{name}.sources", task.sources, self.sources)
         return self
 
     @model_validator(mode="after")
@@ -232,6 +235,18 @@ class Recipe(Section):
         for name, task in self.tasks.items():
             if task.format.length > self.model.longest:
                 raise ValueError(f"tasks.{name}.format.length {task.format.length} exceeds the model's positions {self.model.longest}")
+        return self
+
+    @model_validator(mode="after")
+    def _formats_give_what_is_read(self) -> Self:
+        for name, task in self.tasks.items():
+            check_task(f"tasks.{name}", task, self.corpus.units is not None)
+            check_memory(f"tasks.{name}", task, self.model)
+            if task.format.stateful and (self.batch.rows != self.batch.lanes or self.batch.warmup):
+                raise ValueError(
+                    f"batch.rows {self.batch.rows}: the rows of tasks.{name} go on from batch to batch, one in each lane, so batch.rows "
+                    f"must be batch.lanes ({self.batch.lanes}), without batch.warmup"
+                )
         return self
 
     @property
@@ -277,12 +292,6 @@ class Recipe(Section):
     def digest(self) -> str:
         """SHA-256 in hex of the frozen part."""
         return digest(self.frozen())
-
-
-def _known(path: str, used: Any, defined: Any) -> None:
-    for name in used:
-        if name not in defined:
-            raise ValueError(f"{path}: {name!r} is not defined; there are: {', '.join(sorted(defined))}")
 
 
 def _without_allowed(section: BaseModel) -> dict[str, Any]:

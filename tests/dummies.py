@@ -8,15 +8,14 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
-from ptm_dist.data.batch import HeadSpec, Row, Targets
+from ptm_dist.data.batch import HeadSpec, Targets
 from ptm_dist.models.base import Backbone
 from ptm_dist.models.heads import Head
+from ptm_dist.objectives.base import Objective
 
 
-class WhichThird(BaseModel):
+class WhichThird(Objective):
     """Tell the sum of a row's tokens modulo 3 from its first state."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     kind: Literal["tests.dummies:WhichThird"] = "tests.dummies:WhichThird"
 
@@ -24,54 +23,9 @@ class WhichThird(BaseModel):
     def head(self):
         return HeadSpec("sequence", 3)
 
-    def corrupt(self, row, vocabulary, draws):
-        label = int(row.inputs["tokens"].sum()) % 3
-        return Row(row.inputs, row.targets | {self.kind: Targets(np.array([0]), np.array([label]))})
-
-
-class Permuted(BaseModel):
-    """Predict every third token in an order drawn anew, for models of permutations."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    kind: Literal["tests.dummies:Permuted"] = "tests.dummies:Permuted"
-
-    @property
-    def head(self):
-        return HeadSpec("permutation_lm")
-
-    def predictable(self, vocabulary):
-        return np.ones(vocabulary.size, dtype=bool)
-
-    def corrupt(self, row, vocabulary, draws):
-        tokens = row.inputs["tokens"].astype(np.int64)
-        targets = np.arange(0, len(tokens), 3)
-        keys = np.full(len(tokens), -1)
-        keys[targets] = draws.permutation(len(targets))
-        asked = keys + 1
-        asked[targets] = keys[targets]
-        orders = {"key_order": keys, "query_order": asked}
-        return Row(row.inputs | orders, row.targets | {self.kind: Targets(targets, tokens[targets])})
-
-
-class BothWays(BaseModel):
-    """Predict every word of a row of two streams, for ELMo; a word stands for the next."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    kind: Literal["tests.dummies:BothWays"] = "tests.dummies:BothWays"
-
-    @property
-    def head(self):
-        return HeadSpec("bidirectional_lm")
-
-    def predictable(self, vocabulary):
-        return np.ones(vocabulary.size, dtype=bool)
-
-    def corrupt(self, row, vocabulary, draws):
-        tokens = row.inputs["tokens"].astype(np.int64)
-        places = np.arange(len(tokens) // 2 * 2)
-        return Row(row.inputs, row.targets | {self.kind: Targets(places, (tokens[places] + 1) % vocabulary.size)})
+    def corrupt(self, rows, vocabulary, draws, step=None):
+        labels = [int(row.inputs["tokens"].sum()) % 3 for row in rows]
+        return [row.with_targets(self.kind, Targets(np.array([0]), np.array([label]))) for row, label in zip(rows, labels, strict=True)]
 
 
 class Looped(BaseModel):

@@ -43,7 +43,7 @@ def clean(document: Document, settings: CleanSettings) -> Document | str:
         return "too_short"
     if text.count("\ufffd") > settings.most_replacement * len(text):
         return "replacement_characters"
-    return Document(document.id, text, document.meta)
+    return Document(document.id, text, {name: _normalised(value, settings) for name, value in document.meta.items()})
 
 
 def _normalised(text: str, settings: CleanSettings) -> str:

@@ -44,7 +44,10 @@ class Source(Protocol):
 
 
 class TextSource(BaseModel):
-    """Text files (.txt) and JSON lines (.jsonl, fields "text" and optionally "id", a document each), also as .gz or .zst."""
+    """Text files (.txt) and JSON lines (.jsonl, a document each), also as .gz or .zst.
+
+    A line of JSON has "text" and optionally "id", "title", or "pair" and "label"; or "turns" of a dialogue.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 

@@ -11,12 +11,12 @@ from typing import Final
 import numpy as np
 import zstandard
 
-from ptm_dist.data.document import Document, TokenizedDocument
+from ptm_dist.data.document import TOKEN, WORD, Document, TokenizedDocument, tokens
 from ptm_dist.data.example import token_dtype
 from ptm_dist.errors import DataIntegrityError
 from ptm_dist.store import open_url, write_atomic
 
-_ARRAYS: Final = ("tokens", "sentences", "documents")
+_ARRAYS: Final = ("id", "marks", "letters", "sentences", "labels", "documents")
 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> None:
@@ -44,30 +44,49 @@ def read_documents(path: Path) -> Iterator[Document]:
 def write_tokenized(prefix: Path, documents: Sequence[TokenizedDocument], vocabulary_size: int) -> list[str]:
     """Write documents as flat arrays and return the names of the files.
 
-    PREFIX.tokens.npy [tokens] holds all ids, PREFIX.sentences.npy [sentences] the tokens of each sentence,
-    PREFIX.documents.npy [documents] the sentences of each document, PREFIX.ids.json the ids of the documents.
+    PREFIX.id.npy [tokens] holds all ids, PREFIX.marks.npy and PREFIX.letters.npy [tokens] what else tokens have, if any has some;
+    PREFIX.sentences.npy [pieces] the tokens of each piece, PREFIX.labels.npy [pieces] their labels,
+    PREFIX.documents.npy [documents] the pieces of each document, PREFIX.ids.json the ids of the documents.
     """
-    sentences = [sentence for document in documents for sentence in document.sentences]
-    arrays = (
-        np.concatenate([np.empty(0, np.int32), *sentences]).astype(token_dtype(vocabulary_size)),
-        np.array([len(sentence) for sentence in sentences], dtype="<u4"),
-        np.array([len(document.sentences) for document in documents], dtype="<u4"),
-    )
-    for name, values in zip(_ARRAYS, arrays, strict=True):
+    pieces = [piece for document in documents for piece in document.sentences]
+    flat = np.concatenate(pieces) if pieces else tokens([])
+    arrays = {name: flat[name] for name in flat.dtype.names or () if name == "id" or flat[name].any()}
+    arrays["id"] = arrays["id"].astype(token_dtype(vocabulary_size))
+    arrays["sentences"] = np.array([len(piece) for piece in pieces], dtype="<u4")
+    arrays["documents"] = np.array([len(document.sentences) for document in documents], dtype="<u4")
+    labels = np.array([label for document in documents for label in document.labels], dtype="<u2")
+    arrays |= {"labels": labels} if labels.any() else {}
+    for name, values in arrays.items():
         write_array(_beside(prefix, f"{name}.npy"), values)
     write_atomic(_beside(prefix, "ids.json"), json.dumps([document.id for document in documents], ensure_ascii=False).encode())
-    return [_beside(prefix, name).name for name in (*(f"{array}.npy" for array in _ARRAYS), "ids.json")]
+    return [_beside(prefix, name).name for name in (*(f"{array}.npy" for array in arrays), "ids.json")]
 
 
 def read_tokenized(prefix: Path) -> Iterator[TokenizedDocument]:
     """Yield the documents that `write_tokenized` wrote under this prefix."""
-    tokens, sentences, documents = (np.load(_beside(prefix, f"{name}.npy"), allow_pickle=False) for name in _ARRAYS)
+    arrays = {name: np.load(path, allow_pickle=False) for name in _ARRAYS if (path := _beside(prefix, f"{name}.npy")).exists()}
+    flat = tokens(arrays["id"], arrays.get("marks", 0), WORD if "letters" in arrays else TOKEN)
+    if "letters" in arrays:
+        flat["letters"] = arrays["letters"]
+    ends = np.cumsum(arrays["sentences"], dtype=np.int64)
+    pieces = np.split(flat, ends[:-1]) if len(ends) else []
+    labels = arrays["labels"].tolist() if "labels" in arrays else [0] * len(pieces)
     ids = json.loads(_beside(prefix, "ids.json").read_bytes())
-    pieces = np.split(tokens.astype(np.int32), np.cumsum(sentences, dtype=np.int64)[:-1]) if len(sentences) else []
     start = 0
-    for document_id, count in zip(ids, documents.tolist(), strict=True):
-        yield TokenizedDocument(document_id, pieces[start : start + count])
+    for document_id, count in zip(ids, arrays["documents"].tolist(), strict=True):
+        yield TokenizedDocument(document_id, pieces[start : start + count], labels[start : start + count])
         start += count
+
+
+def write_marks(path: Path, marks: Sequence[np.ndarray]) -> None:
+    """Write the marks of the characters of some pieces, laid end to end."""
+    write_array(path, np.concatenate([np.empty(0, np.uint8), *marks]))
+
+
+def read_marks(path: Path, lengths: Sequence[int]) -> list[np.ndarray]:
+    """Return the marks of pieces of these lengths."""
+    flat = np.load(path, allow_pickle=False)
+    return np.split(flat, np.cumsum(lengths)[:-1]) if len(lengths) else []
 
 
 def write_array(path: Path, values: np.ndarray) -> None:

@@ -1,17 +1,18 @@
-"""Byte-level BPE with RoBERTa's special ids, trained and run by Hugging Face tokenizers."""
+"""Byte-level BPE with the special ids of RoBERTa or of GPT-2, trained and run by Hugging Face tokenizers."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import tokenizers
-from pydantic import BaseModel, ConfigDict, Field
-from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import DataUnavailableError
@@ -23,21 +24,31 @@ LEAST_IDS: Final = 261
 
 _FIRST: Final = ("<s>", "<pad>", "</s>", "<unk>")
 _MASK: Final = "<mask>"
+END_OF_TEXT: Final = "<|endoftext|>"
 
 
 class ByteBPE(BaseModel):
     """Byte-pair encoding over bytes: any text has ids, none is unknown.
 
-    Source: Radford et al. 2019 (GPT-2), section 2.2; special ids of Liu et al. 2019 (RoBERTa).
+    `roberta`: <s>, <pad>, </s> and <unk> come first, <mask> last. `gpt2`: the bytes come first, and the last id, <|endoftext|>, begins,
+    ends and pads; there is no mask.
+
+    Source: Radford et al. 2019 (GPT-2), section 2.2; special ids of Liu et al. 2019 (RoBERTa) or of openai/gpt-2, encoder.py.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     kind: Literal["byte_bpe"] = "byte_bpe"
+    specials: Literal["roberta", "gpt2"] = "roberta"
     vocab_size: Annotated[int, Field(ge=LEAST_IDS)] = 50_265
-    """Ids in all; fewer when the corpus is too small to learn so many. <mask> is always the last."""
+    """Ids in all, by default as many as published (50,257 for gpt2); fewer when the corpus is too small to learn so many."""
     least_count: Annotated[int, Field(ge=1)] = 2
     """A pair must occur this often to be merged."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, told: Any) -> Any:
+        return {"vocab_size": 50_257} | told if isinstance(told, dict) and told.get("specials") == "gpt2" else told
 
     @property
     def library(self) -> str:
@@ -56,19 +67,23 @@ class ByteBPE(BaseModel):
         seen = _Seen(texts)
         learner.train_from_iterator(seen, self._trainer())
         if not seen.any:
-            raise DataUnavailableError("tokenizer: there is no text to learn from. Add text to the sources, or relax corpus.clean.")
+            raise DataUnavailableError(NO_TEXT)
         learned = json.loads(learner.to_str())["model"]
         merges = [tuple(merge) for merge in learned["merges"]]
-        return _files(learned["vocab"] | {_MASK: len(learned["vocab"])}, merges)
+        vocab = learned["vocab"] | {_MASK if self.specials == "roberta" else END_OF_TEXT: len(learned["vocab"])}
+        return (_roberta_files if self.specials == "roberta" else _gpt2_files)(vocab, merges)
 
     def _trainer(self) -> trainers.BpeTrainer:
         return trainers.BpeTrainer(
-            vocab_size=self.vocab_size - 1,  # <mask> follows
+            vocab_size=self.vocab_size - 1,  # <mask> or <|endoftext|> follows
             min_frequency=self.least_count,
             show_progress=False,
-            special_tokens=list(_FIRST),
+            special_tokens=list(_FIRST) if self.specials == "roberta" else [],
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         )
+
+
+NO_TEXT: Final = "tokenizer: there is no text to learn from. Add text to the sources, or relax corpus.clean."
 
 
 class _Seen:
@@ -84,24 +99,52 @@ class _Seen:
             yield text
 
 
-def _files(vocab: dict[str, int], merges: list[tuple[str, str]]) -> dict[str, bytes]:
+def byte_level(vocab: dict[str, int], merges: list[tuple[str, str]], space: bool = False) -> tokenizers.Tokenizer:
+    """Return a tokenizer that does byte-level BPE and knows no special token; `space`: put one before each text."""
     tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
     tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _roberta_files(vocab: dict[str, int], merges: list[tuple[str, str]]) -> dict[str, bytes]:
+    tokenizer = byte_level(vocab, merges)
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=False)
     # <mask> takes the space before it, because a word carries its space in front.
     tokenizer.add_special_tokens([*(AddedToken(token, special=True) for token in _FIRST), AddedToken(_MASK, lstrip=True, special=True)])
     begin, pad, end, unknown = range(len(_FIRST))
     vocabulary = Vocabulary(len(vocab), begin, pad, end, unknown, vocab[_MASK])
-    by_id = dict(sorted(vocab.items(), key=lambda item: item[1]))
+    config = {"tokenizer_class": "RobertaTokenizer", "add_prefix_space": False}
+    return folder_files(tokenizer, vocabulary, _SPECIAL_TOKENS, config) | bpe_files(vocab, merges)
+
+
+def _gpt2_files(vocab: dict[str, int], merges: list[tuple[str, str]]) -> dict[str, bytes]:
+    tokenizer = byte_level(vocab, merges)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    tokenizer.add_special_tokens([AddedToken(END_OF_TEXT, special=True)])
+    end = vocab[END_OF_TEXT]
+    special = {f"{role}_token": END_OF_TEXT for role in ("bos", "eos", "pad", "unk")}
+    config = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False}
+    return folder_files(tokenizer, Vocabulary(len(vocab), end, end, end, None, None), special, config) | bpe_files(vocab, merges)
+
+
+def folder_files(
+    tokenizer: tokenizers.Tokenizer, vocabulary: Vocabulary, special: dict[str, Any], config: dict[str, Any]
+) -> dict[str, bytes]:
+    """Return the files that every tokenizer folder has, two of them for Hugging Face."""
     return {
         TOKENIZER_FILE: tokenizer.to_str(pretty=True).encode(),
         VOCABULARY_FILE: json_file(vocabulary.to_json()),
-        "vocab.json": json_file(by_id),
-        "merges.txt": ("#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges)).encode(),
-        "special_tokens_map.json": json_file(_SPECIAL_TOKENS),
-        "tokenizer_config.json": json_file({"tokenizer_class": "RobertaTokenizer", "add_prefix_space": False} | _SPECIAL_TOKENS),
+        "special_tokens_map.json": json_file(special),
+        "tokenizer_config.json": json_file(config | special),
     }
+
+
+def bpe_files(vocab: dict[str, int], merges: list[tuple[str, str]]) -> dict[str, bytes]:
+    """Return a vocabulary and merges as the files that older readers of byte-pair encodings take."""
+    by_id = dict(sorted(vocab.items(), key=lambda item: item[1]))
+    pairs = "".join(f"{left} {right}\n" for left, right in merges)
+    return {"vocab.json": json_file(by_id), "merges.txt": f"#version: 0.2\n{pairs}".encode()}
 
 
 _SPECIAL_TOKENS: Final[dict[str, Any]] = {
@@ -113,6 +156,13 @@ _SPECIAL_TOKENS: Final[dict[str, Any]] = {
     "sep_token": "</s>",
     "unk_token": "<unk>",
 }
+
+
+def lower() -> normalizers.Normalizer:
+    """Return what takes case away as Python does: a capital sigma at the end of a word has a form of its own."""
+    cased = r"[\p{Lu}\p{Ll}\p{Lt}]"
+    ending = normalizers.Replace(Regex(rf"(?<={cased})\u03a3(?![\p{{Mn}}\p{{Lm}}\p{{Sk}}\p{{Cf}}'.:\u00b7\u2019]*{cased})"), "\u03c2")
+    return normalizers.Sequence([ending, normalizers.Lowercase()])
 
 
 def json_file(value: Any) -> bytes:
@@ -133,20 +183,48 @@ class FolderTokenizer:
         tokenizer = tokenizers.Tokenizer.from_str(self._read(TOKENIZER_FILE).decode())
         # A text about "<mask>" must not put the id of a mask into the corpus.
         tokenizer.encode_special_tokens = True
+        # It would add special tokens, which formats do, and it may change offsets.
+        tokenizer.post_processor = None  # type: ignore[assignment]
         return tokenizer
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
         """Return the ids of each text, int32 [tokens], without special tokens."""
         return [np.array(found.ids, dtype=np.int32) for found in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
+    def encode_with_offsets(self, texts: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return of each text the ids, int32 [tokens], and the characters each stands for, from and up to, int32 [tokens, 2].
+
+        White space before a word belongs to no token, unless the token is nothing else. Tokens that share a character all have it.
+        """
+        encoded = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        return [
+            (np.array(found.ids, dtype=np.int32), _without_space(text, np.fromiter(chain.from_iterable(found.offsets), dtype=np.int32)))
+            for text, found in zip(texts, encoded, strict=True)
+        ]
+
     def encode_with_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Return the ids of a text, and of each the characters it stands for, from and up to."""
-        found = self._tokenizer.encode(text, add_special_tokens=False)
-        return found.ids, found.offsets
+        ((ids, offsets),) = self.encode_with_offsets([text])
+        return ids.tolist(), [(start, end) for start, end in offsets.tolist()]
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of `ids`, special tokens shown as written."""
         return self._tokenizer.decode(ids, skip_special_tokens=False)
+
+
+_IS_SPACE: Final = np.array([chr(number).isspace() for number in range(0x3002)])
+"""By character; the last stands for all that follow."""
+
+
+def _without_space(text: str, offsets: np.ndarray) -> np.ndarray:
+    """Return offsets [tokens, 2] that begin where the white space ends with which a token begins."""
+    starts, ends = offsets.reshape(-1, 2).T
+    letters = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+    places = np.arange(len(letters) + 1)
+    # The next character that is no white space, from each on.
+    places[:-1][_IS_SPACE[np.minimum(letters, len(_IS_SPACE) - 1)]] = len(letters)
+    words = np.minimum.accumulate(places[::-1])[::-1][starts]
+    return np.stack([np.where(words < ends, words, starts), ends], 1).astype(np.int32)
 
 
 def load_tokenizer(folder: Path) -> FolderTokenizer:

@@ -7,7 +7,7 @@ In a chunk the former are laid end to end (1-D), the latter are a column (2-D, [
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from ptm_dist.errors import DataIntegrityError
 
 Example: TypeAlias = dict[str, np.ndarray]
 Chunk: TypeAlias = dict[str, np.ndarray]
+
+NO_LABEL: Final = 255
+"""What stands in `labels`, uint8 a token, where nothing is asked, such as at [CLS]."""
 
 
 def token_dtype(vocabulary_size: int) -> np.dtype:

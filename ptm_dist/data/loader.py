@@ -99,7 +99,8 @@ class Reader:
             stateful = data.rpartition(".")[0] in self.reading.stateful
             if stateful and dataset.rows < lanes:
                 raise DataUnavailableError(
-                    f"{dataset.directory}: {dataset.rows} rows cannot be read in {lanes} lanes. Add text, or lower batch.lanes and batch.rows."
+                    f"{dataset.directory}: {dataset.rows} rows cannot be read in {lanes} lanes. "
+                    "Add text, or lower batch.lanes and batch.rows."
                 )
             rows = np.array([chunk.rows for chunk in dataset.chunks], dtype=np.int64)
             self._orders[data] = Order(rows, min(lanes, dataset.rows), self.reading.seed, stateful)
@@ -137,6 +138,14 @@ class Reader:
         number = int(self._rows[data].dataset.lengths.argmax())
         row = self._corrupt(task, [self._rows[data].read(*self._place(data, number))], "longest", [(0, number)], None)
         return collate(row * rows, self.reading.vocabulary.pad, rows)
+
+    def show(self, task: str, position: int) -> tuple[Example, Row, int]:
+        """Return a row of the training data as it is stored and as training reads it at a position, and its number."""
+        data = f"{task}.train"
+        address = self.order(data).locate(position)
+        example = self._rows[data].read(address.chunk, address.place)
+        (row,) = self._corrupt(task, [example], "train", [(address.epoch, address.row)], 0)
+        return example, row, address.row
 
     def _place(self, data: str, row: int) -> tuple[int, int]:
         starts = self._starts[data]

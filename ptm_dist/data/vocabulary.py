@@ -18,15 +18,20 @@ class Vocabulary:
     end: int
     unknown: int | None
     mask: int | None
+    document_end: int | None = None
+    """What follows a document, XLNet's <eod>; None where the tokenizer has no token of its own for that."""
+    spelled: bool = False
+    """Does the model read the letters of words, and know their ids only as what it predicts? ELMo does."""
 
     @property
     def special_ids(self) -> tuple[int, ...]:
         """The ids that stand for no text, in ascending order."""
-        return tuple(sorted({self.begin, self.pad, self.end, self.unknown, self.mask} - {None}))
+        return tuple(sorted({self.begin, self.pad, self.end, self.unknown, self.mask, self.document_end} - {None}))
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data; `Vocabulary(**data)` is the way back."""
-        return asdict(self)
+        """Return plain data; `Vocabulary(**data)` is the way back. What is usual is left out."""
+        usual = {"document_end": None, "spelled": False}
+        return {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
 
 
 class Tokenizer(Protocol):

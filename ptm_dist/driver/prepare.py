@@ -1,14 +1,14 @@
 """ptm data prepare: from sources to tokenizer and data sets, stage by stage, doing only what is missing.
 
-documents (read and clean) > deal (duplicates and splits) > tokenizer > tokens > examples, each in a directory of the cache that is
-named by the digest of everything that decides its bytes. The caller has started Ray.
+documents (read and clean) > deal (duplicates and splits) > tokenizer, and units if wanted > tokens > examples, each in a directory of
+the cache that is named by the digest of everything that decides its bytes. The caller has started Ray.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,9 +18,10 @@ from ptm_dist.corpus.shard import Shards, merge
 from ptm_dist.corpus.split import SPLITS
 from ptm_dist.corpus.tokenizer import load_tokenizer
 from ptm_dist.data.dataset import LENGTHS, MANIFEST, TOKEN_COUNTS
+from ptm_dist.data.document import Cut
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.driver.stages import Finished, Progress, Stage, Task, run_stage
-from ptm_dist.driver.tasks import DealtPart, Reading, deal, read_part, tokenize_part, train_tokenizer, write_examples
+from ptm_dist.driver.tasks import DealtPart, Layout, Reading, deal, mark_part, read_part, tokenize_part, train_tokenizer, write_examples
 from ptm_dist.errors import DataUnavailableError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class _Preparation:
         parts = {name: _dealt_parts(name, found, dealt) for name, found in documents.items()}
         tokenizer = self._tokenizer(parts, dealt)
         folder = tokenizer.directory / "tokenizer"
-        tokens = {name: self._tokens(name, parts[name], tokenizer) for name in parts}
+        tokens = {key: self._tokens(key, parts[key[0]], dealt, tokenizer) for key in self._cuts()}
         vocabulary = load_tokenizer(folder).vocabulary
         about = {"vocabulary": vocabulary.to_json(), "tokenizer": tokenizer.digest}
         datasets, written = {}, {}
@@ -74,6 +75,7 @@ class _Preparation:
             found = self._examples(task, tokens, about | {"task": task, "counts": self._total(task, counts)})
             datasets[task] = {split: found.directory / split for split in _splits(found)}
             written[task] = {split: _size(found, split) for split in _splits(found)}
+            _require_examples(task, written[task])
         return Prepared(folder, datasets, {"sources": counts, "vocabulary": vocabulary.size, "examples": written})
 
     def _documents(self, name: str) -> Finished:
@@ -109,30 +111,51 @@ class _Preparation:
             self.progress,
         )
 
-    def _tokens(self, name: str, parts: list[DealtPart], tokenizer: Finished) -> Finished:
-        folder = tokenizer.directory / "tokenizer"
-        names = [part.deal.stem for part in parts]
+    def _cuts(self) -> list[tuple[str, Cut]]:
+        """Return every source with every way in which a task cuts it."""
+        found = [(name, self.recipe.tasks[task].format.cut) for task in self.recipe.tasks for name in self._sources_of(task)]
+        return list(dict.fromkeys(found))
+
+    def _marks(self, key: tuple[str, Cut], parts: list[DealtPart], dealt: Finished) -> Finished | None:
+        """Find words, phrases and entities, before and apart from any tokenizer or mask: it takes longer than all the rest."""
+        units, (name, cut) = self.recipe.corpus.units, key
+        if units is None:
+            return None
+        own = {"source": name, "cut": asdict(cut), "units": units.model_dump(mode="json")}
         return run_stage(
-            Stage("tokens", 1, {"source": name}, (tokenizer.digest,)),
-            lambda: [Task(part, tokenize_part, (part, where, folder)) for part, where in zip(names, parts, strict=True)],
+            Stage("units", 1, own, (dealt.digest,), (units.library,)),
+            lambda: [Task(part.deal.stem, mark_part, (part.deal.stem, part, cut, units)) for part in parts],
             self.cache,
             self.progress,
         )
 
-    def _examples(self, task: str, tokens: dict[str, Finished], about: dict[str, Any]) -> Finished:
-        layout = self.recipe.tasks[task].format
-        own = {"task": task, "format": layout.model_dump(mode="json")}
-        vocabulary = Vocabulary(**about["vocabulary"])
-        sources = [tokens[name] for name in self._sources_of(task)]
+    def _tokens(self, key: tuple[str, Cut], parts: list[DealtPart], dealt: Finished, tokenizer: Finished) -> Finished:
+        name, cut = key
+        marks = self._marks(key, parts, dealt)
+        folders = (tokenizer.directory / "tokenizer", marks and marks.directory)
+        inputs = (tokenizer.digest, marks.digest) if marks else (tokenizer.digest,)
+        return run_stage(
+            Stage("tokens", 2, {"source": name, "cut": asdict(cut)}, inputs),
+            lambda: [Task(part.deal.stem, tokenize_part, (part.deal.stem, part, cut, folders)) for part in parts],
+            self.cache,
+            self.progress,
+        )
+
+    def _examples(self, task: str, tokens: dict[tuple[str, Cut], Finished], about: dict[str, Any]) -> Finished:
+        settings = self.recipe.tasks[task]
+        marked = any("marks" in objective.reads for objective in settings.objectives)
+        own = {"task": task, "format": settings.format.model_dump(mode="json"), "marked": marked}
+        layout = Layout(settings.format, Vocabulary(**about["vocabulary"]), marked)
+        sources = [tokens[name, settings.format.cut] for name in self._sources_of(task)]
         groups = {split: _groups(sources, split) for split in SPLITS}
 
         def finish(directory: Path, results: dict[str, Any]) -> list[str]:
             return _merge_splits(directory, results, about | {"format": own["format"]})
 
         return run_stage(
-            Stage("examples", 1, own, tuple(stage.digest for stage in sources)),
+            Stage("examples", 2, own, tuple(stage.digest for stage in sources)),
             lambda: [
-                Task(name, write_examples, (name, prefixes, layout, vocabulary))
+                Task(name, write_examples, (name, prefixes, layout))
                 for split in SPLITS
                 for name, prefixes in ((f"{split}-{n:05d}", group) for n, group in enumerate(groups[split]))
             ],
@@ -205,12 +228,26 @@ def _splits(examples: Finished) -> list[str]:
     return [split for split in SPLITS if any(name.startswith(f"{split}-") for name in examples.results)]
 
 
-def _size(examples: Finished, split: str) -> dict[str, int]:
-    found: Counter[str] = Counter()
+def _size(examples: Finished, split: str) -> dict[str, Any]:
+    """Return rows and tokens of a split, and the documents that gave none by reason."""
+    found, skipped = Counter[str](), Counter[str]()
     for name, results in examples.results.items():
-        for chunk in results["chunks"] if name.startswith(f"{split}-") else ():
-            found.update(rows=chunk["rows"], tokens=chunk["tokens"])
-    return dict(found)
+        if name.startswith(f"{split}-"):
+            skipped.update(results["skipped"])
+            for chunk in results["chunks"]:
+                found.update(rows=chunk["rows"], tokens=chunk["tokens"])
+    return {"rows": found["rows"], "tokens": found["tokens"], "skipped": dict(sorted(skipped.items()))}
+
+
+def _require_examples(task: str, sizes: dict[str, dict[str, Any]]) -> None:
+    for split in ("train", "validation"):
+        size = sizes.get(split, {"rows": 0, "skipped": {}})
+        if not size["rows"]:
+            reasons = ", ".join(f"{number:,} {reason}" for reason, number in size["skipped"].items()) or "too little text"
+            raise DataUnavailableError(
+                f"tasks.{task}: its format made no example of the {split} split ({reasons}). "
+                "Give the task sources that suit its format, or add text; docs/data.md says what each format needs."
+            )
 
 
 def _merge_splits(directory: Path, results: dict[str, Any], about: dict[str, Any]) -> list[str]:

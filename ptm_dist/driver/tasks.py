@@ -5,21 +5,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
 from ptm_dist.corpus.clean import CleanSettings, clean
+from ptm_dist.corpus.cuts import pieces, token_marks
 from ptm_dist.corpus.dedup import DedupSettings, first_of_each, text_key
 from ptm_dist.corpus.read import Source
 from ptm_dist.corpus.sentences import sentences
 from ptm_dist.corpus.shard import ShardWriter
 from ptm_dist.corpus.split import SPLITS, SplitSettings, split_codes, split_key
-from ptm_dist.corpus.stored import read_documents, read_tokenized, write_array, write_documents, write_tokenized
-from ptm_dist.corpus.tokenizer import load_tokenizer
-from ptm_dist.data.document import Document, TokenizedDocument
+from ptm_dist.corpus.stored import (
+    read_documents,
+    read_marks,
+    read_tokenized,
+    write_array,
+    write_documents,
+    write_marks,
+    write_tokenized,
+)
+from ptm_dist.corpus.tokenizer import FolderTokenizer, load_tokenizer
+from ptm_dist.data.document import LETTERS, TOKEN, WORD, Cut, Document, TokenizedDocument, tokens
 from ptm_dist.data.example import Example
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.driver.stages import Output
@@ -27,7 +35,7 @@ from ptm_dist.store import write_atomic
 
 PART_CHARACTERS: Final = 8_000_000
 """Text of one file of documents; a large input becomes many of them, so that later stages spread over all cores."""
-SENTENCES_AT_ONCE: Final = 20_000
+PIECES_AT_ONCE: Final = 20_000
 DUPLICATE: Final = 255
 """What stands in a deal for a document that is dropped; other values are places in SPLITS."""
 
@@ -35,8 +43,16 @@ DUPLICATE: Final = 255
 class Format(Protocol):
     """Documents to examples."""
 
-    def examples(self, documents: Iterable[TokenizedDocument], vocabulary: Vocabulary) -> Iterator[Example]:
-        """Yield the examples of some documents."""
+    def examples(self, documents: Iterable[TokenizedDocument], vocabulary: Vocabulary, skipped: Counter[str]) -> Iterator[Example]:
+        """Yield the examples of some documents, and count by reason those that give none."""
+        ...
+
+
+class Units(Protocol):
+    """What belongs together in a text."""
+
+    def marks(self, texts: list[str]) -> list[np.ndarray]:
+        """Return the marks of each text's characters."""
         ...
 
 
@@ -83,11 +99,16 @@ def read_part(directory: Path, number: int, reading: Reading, part: list[str]) -
     for documents in _batches(_cleaned(reading, part, counts, dropped)):
         name = f"{number:05d}-{len(parts):05d}"
         write_documents(directory / f"{name}.jsonl.zst", documents)
-        keys = [(*text_key(document.text), split_key(reading.name, document.id)) for document in documents]
+        keys = [(*text_key(_told(document)), split_key(reading.name, document.id)) for document in documents]
         write_array(directory / f"{name}.keys.npy", np.array(keys, dtype="<u8"))
         parts.append(name)
     files = [f"{name}.{ending}" for name in parts for ending in ("jsonl.zst", "keys.npy")]
     return Output(files, {**counts, "dropped": dict(dropped), "parts": parts})
+
+
+def _told(document: Document) -> str:
+    """What makes a document the same as another: its text, and of a labelled pair both."""
+    return "\n".join([document.text, document.meta["pair"]]) if "pair" in document.meta else document.text
 
 
 def _cleaned(reading: Reading, part: list[str], counts: Counter[str], dropped: Counter[str]) -> Iterator[Document]:
@@ -141,33 +162,74 @@ def train_tokenizer(directory: Path, tokenizer: TrainableTokenizer, parts: Seque
     return Output([f"tokenizer/{name}" for name in files], {})
 
 
-def tokenize_part(directory: Path, name: str, part: DealtPart, tokenizer_folder: Path) -> Output:
-    """Cut the documents of a part into sentences and these into ids; one set of arrays a split, PART.SPLIT.*."""
-    tokenizer = load_tokenizer(tokenizer_folder)
+def mark_part(directory: Path, name: str, part: DealtPart, cut: Cut, units: Units) -> Output:
+    """Mark the characters of every piece of a part; one array a split, PART.SPLIT.npy."""
+    files = []
+    for split in SPLITS:
+        texts = [piece.text for document in part.of(split) for piece in pieces(document, cut)]
+        write_marks(directory / f"{name}.{split}.npy", units.marks(texts))
+        files.append(f"{name}.{split}.npy")
+    return Output(files, {})
+
+
+def tokenize_part(directory: Path, name: str, part: DealtPart, cut: Cut, folders: tuple[Path, Path | None]) -> Output:
+    """Cut the documents of a part into pieces and these into tokens; one set of arrays a split, PART.SPLIT.*.
+
+    `folders` are those of the tokenizer, and of the marks if there are any.
+    """
+    tokenizer = load_tokenizer(folders[0])
     files: list[str] = []
     results = {}
     for split in SPLITS:
-        documents = _tokenized([(document.id, sentences(document.text)) for document in part.of(split)], tokenizer.encode)
-        if documents:
-            files += write_tokenized(directory / f"{name}.{split}", documents, tokenizer.vocabulary.size)
-            results[split] = {"documents": len(documents), "tokens": sum(len(s) for d in documents for s in d.sentences)}
+        documents = [(document.id, pieces(document, cut)) for document in part.of(split)]
+        if not documents:
+            continue
+        texts = [piece.text for _, found in documents for piece in found]
+        marks = read_marks(folders[1] / f"{name}.{split}.npy", [len(text) for text in texts]) if folders[1] else None
+        encoded = _encoded(texts, tokenizer, marks)
+        tokenized = [
+            TokenizedDocument(document_id, [next(encoded) for _ in found], [piece.label for piece in found])
+            for document_id, found in documents
+        ]
+        files += write_tokenized(directory / f"{name}.{split}", tokenized, tokenizer.vocabulary.size)
+        results[split] = {"documents": len(tokenized), "tokens": sum(len(s) for d in tokenized for s in d.sentences)}
     return Output(files, results)
 
 
-def _tokenized(documents: list[tuple[str, list[str]]], encode: Any) -> list[TokenizedDocument]:
-    """Encode many sentences a call, and lay them back into their documents."""
-    texts = [sentence for _, found in documents for sentence in found]
-    batches = (encode(texts[start : start + SENTENCES_AT_ONCE]) for start in range(0, len(texts), SENTENCES_AT_ONCE))
-    ids = chain.from_iterable(batches)
-    return [TokenizedDocument(document_id, [next(ids) for _ in found]) for document_id, found in documents]
+def _encoded(texts: list[str], tokenizer: FolderTokenizer, marks: list[np.ndarray] | None) -> Iterator[np.ndarray]:
+    """Yield the tokens of each text, many texts a call."""
+    spelled = tokenizer.vocabulary.spelled
+    for start in range(0, len(texts), PIECES_AT_ONCE):
+        batch = texts[start : start + PIECES_AT_ONCE]
+        if marks is None and not spelled:
+            yield from map(tokens, tokenizer.encode(batch))
+            continue
+        for number, (text, (ids, offsets)) in enumerate(zip(batch, tokenizer.encode_with_offsets(batch), strict=True)):
+            found = tokens(ids, token_marks(marks[start + number], offsets) if marks else 0, WORD if spelled else TOKEN)
+            if spelled:
+                found["letters"] = [text[first:last].encode()[:LETTERS] for first, last in offsets.tolist()]
+            yield found
 
 
-def write_examples(directory: Path, name: str, prefixes: Sequence[Path], layout: Format, vocabulary: Vocabulary) -> Output:
+@dataclass(frozen=True)
+class Layout:
+    """What `write_examples` needs beside text: `marked` keeps the marks of tokens, for objectives that read them."""
+
+    format: Format
+    vocabulary: Vocabulary
+    marked: bool
+
+
+def write_examples(directory: Path, name: str, prefixes: Sequence[Path], layout: Layout) -> Output:
     """Write the examples of some tokenized parts as shards SPLIT/part-NUMBER-*.tar, where NAME is SPLIT-NUMBER."""
     split, _, number = name.partition("-")
+    skipped: Counter[str] = Counter()
     documents = (document for prefix in prefixes for document in read_tokenized(prefix))
-    written = ShardWriter(directory / split, vocabulary, f"part-{number}").write(layout.examples(documents, vocabulary))
+    examples = layout.format.examples(documents, layout.vocabulary, skipped)
+    kept = examples if layout.marked else ({key: row[key] for key in row if key != "marks"} for row in examples)
+    written = ShardWriter(directory / split, layout.vocabulary, f"part-{number}").write(kept)
     write_array(directory / "counts" / f"{name}.lengths.npy", written.lengths)
     write_array(directory / "counts" / f"{name}.tokens.npy", written.token_counts)
     files = [f"{split}/{shard.name}" for shard in written.shards]
-    return Output([*files, f"counts/{name}.lengths.npy", f"counts/{name}.tokens.npy"], written.entries())
+    results = written.entries() | {"skipped": dict(sorted((+skipped).items()))}
+    return Output([*files, f"counts/{name}.lengths.npy", f"counts/{name}.tokens.npy"], results)

@@ -3,11 +3,33 @@
 from typing import Final
 
 from ptm_dist.formats.base import Format
+from ptm_dist.formats.contiguous import Contiguous
+from ptm_dist.formats.dialogue import Dialogue
+from ptm_dist.formats.discourse import Discourse
 from ptm_dist.formats.full_sentences import DocSentences, FullSentences
+from ptm_dist.formats.labelled_pair import LabelledPair
+from ptm_dist.formats.memory_segments import MemorySegments
+from ptm_dist.formats.relevance import Relevance
+from ptm_dist.formats.reordered_sentences import ReorderedSentences
 from ptm_dist.formats.segment_pair import SegmentPair
+from ptm_dist.formats.sentence_distance import SentenceDistance
+from ptm_dist.formats.sentence_pair import SentencePair
+from ptm_dist.formats.token_labels import TokenLabels
+from ptm_dist.formats.word_streams import WordStreams
 
 FORMATS: Final[dict[str, type[Format]]] = {
+    "contiguous": Contiguous,
+    "dialogue": Dialogue,
+    "discourse": Discourse,
     "doc_sentences": DocSentences,
     "full_sentences": FullSentences,
+    "labelled_pair": LabelledPair,
+    "memory_segments": MemorySegments,
+    "relevance": Relevance,
+    "reordered_sentences": ReorderedSentences,
     "segment_pair": SegmentPair,
+    "sentence_distance": SentenceDistance,
+    "sentence_pair": SentencePair,
+    "token_labels": TokenLabels,
+    "word_streams": WordStreams,
 }

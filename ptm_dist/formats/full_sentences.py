@@ -10,7 +10,7 @@ import numpy as np
 from ptm_dist.data.document import TokenizedDocument
 from ptm_dist.data.example import Example
 from ptm_dist.data.vocabulary import Vocabulary
-from ptm_dist.formats.base import Format, Length, Skipped, example, filled, special
+from ptm_dist.formats.base import Format, Length, Skipped, example, filled, joined, special
 
 
 class FullSentences(Format):
@@ -59,7 +59,7 @@ def _stream(documents: Iterable[TokenizedDocument], end: int, skipped: Skipped) 
         if sentences and between:
             yield special(end, sentences[0])
         for sentence in sentences:
-            yield np.concatenate([sentence, special(end, sentence)])
+            yield joined([sentence, special(end, sentence)])
         between = between or bool(sentences)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -11,11 +11,8 @@ from pydantic import Field
 from ptm_dist.data.document import TokenizedDocument
 from ptm_dist.data.example import Example
 from ptm_dist.data.vocabulary import Vocabulary
-from ptm_dist.formats.base import Format, Length, Skipped, classifier_row, filled
-from ptm_dist.rng import Dice, Draws
-
-TRIES: Final = 10
-"""How often another document is looked for, as in the reference."""
+from ptm_dist.formats.base import Format, Length, Skipped, another, classifier_row, dice, filled, joined, truncated
+from ptm_dist.rng import Dice
 
 Segment = list[np.ndarray]
 """Sentences."""
@@ -31,8 +28,8 @@ class SegmentPair(Format):
     Draws depend on `seed` and on the id of a document, so other documents change no pair but the random half of some.
 
     Source: google-research/bert and google-research/albert, create_pretraining_data.py. Deviations: masks are not drawn here but when
-    a row is read; other documents are those of the same part of the corpus; ALBERT's code makes a negative with another document out of
-    a run of one sentence, which its paper does not.
+    a row is read; other documents are those of the same part of the corpus, and one is always found, where the reference gives up after
+    ten tries; ALBERT's code makes a negative with another document out of a run of one sentence, which its paper does not.
     """
 
     kind: Literal["segment_pair"] = "segment_pair"
@@ -45,6 +42,15 @@ class SegmentPair(Format):
     passes: Annotated[int, Field(ge=1, description="times that each document is cut anew")] = 1
     seed: Annotated[int, Field(ge=0)] = 12345
 
+    @property
+    def classes(self) -> int:
+        """In order or not."""
+        return 2
+
+    def meaning(self, label: int) -> str:
+        """Say what a label means."""
+        return "in order" if not label else "swapped" if self.pair == "sop" else "another document"
+
     def examples(self, documents: Iterable[TokenizedDocument], vocabulary: Vocabulary, skipped: Skipped) -> Iterator[Example]:
         """Yield rows with `segments` and `label`; documents without a pair are counted as one_sentence or, without text, as empty."""
         found = [(document.key, filled(document)) for document in documents]
@@ -53,28 +59,29 @@ class SegmentPair(Format):
         texts = [sentences for _, sentences in usable]
         for number in range(self.passes):
             for index, (key, _) in enumerate(usable):
-                draws = Dice(Draws(self.seed, "segment_pair", key, number))
+                own, others = dice(self.seed, "segment_pair", key, number)
                 pair = None
-                for pair in self._pairs(texts, index, draws):
-                    one, two = _truncated(*pair[:2], self.length - 3, draws)
-                    yield classifier_row([one, two], vocabulary, pair[2])
+                for pair in self._pairs(texts, index, own, others):
+                    first, second, label = pair
+                    parts = [joined(first), joined(second)]
+                    yield classifier_row(truncated(parts, self.length - 3, others if label else own), vocabulary, label)
                 skipped["one_sentence"] += pair is None and number == 0
 
-    def _pairs(self, texts: list[Segment], index: int, draws: Dice) -> Iterator[tuple[Segment, Segment, int]]:
+    def _pairs(self, texts: list[Segment], index: int, own: Dice, others: Dice) -> Iterator[tuple[Segment, Segment, int]]:
         sentences, most = texts[index], self.length - 3
-        target = draws.between(2, most) if draws.share() < self.short_share else most
+        target = own.between(2, most) if own.share() < self.short_share else most
         start = 0
         while start < len(sentences):
             end = _end_of_run(sentences, start, target)
-            cut = start + (1 if end - start < 2 else draws.between(1, end - start - 1))
+            cut = start + (1 if end - start < 2 else own.between(1, end - start - 1))
             first, rest = sentences[start:cut], sentences[cut:end]
             if self.pair == "sop":
                 if rest:
-                    yield (rest, first, 1) if draws.share() < 0.5 else (first, rest, 0)
+                    yield (rest, first, 1) if own.share() < 0.5 else (first, rest, 0)
                 start = end
                 continue
-            random = not rest or draws.share() < 0.5
-            other = self._other(texts, index, target - sum(map(len, first)), draws) if random and len(texts) > 1 else []
+            random = not rest or own.share() < 0.5
+            other = self._other(texts, index, target - sum(map(len, first)), others) if random and len(texts) > 1 else []
             if other:
                 yield first, other, 1
                 start = cut
@@ -84,12 +91,10 @@ class SegmentPair(Format):
                 start = end
 
     def _other(self, texts: list[Segment], index: int, target: int, draws: Dice) -> Segment:
-        """Return sentences from a place in another document, as many as reach `target` tokens; none if no other is found."""
-        for _ in range(TRIES):
-            if (found := draws.between(0, len(texts) - 1)) != index:
-                start = draws.between(0, len(texts[found]) - 1)
-                return texts[found][start : _end_of_run(texts[found], start, target)]
-        return []
+        """Return sentences from a place in another document, as many as reach `target` tokens."""
+        sentences = texts[another(index, len(texts), draws)]
+        start = draws.between(0, len(sentences) - 1)
+        return sentences[start : _end_of_run(sentences, start, target)]
 
 
 def _end_of_run(sentences: Segment, start: int, target: int) -> int:
@@ -99,15 +104,3 @@ def _end_of_run(sentences: Segment, start: int, target: int) -> int:
         filled += len(sentences[end])
         end += 1
     return end
-
-
-def _truncated(first: Segment, second: Segment, most: int, draws: Dice) -> tuple[np.ndarray, np.ndarray]:
-    """Take tokens from the longer of the two, the second where they are equal, at either end, until both fit."""
-    one, two = np.concatenate(first), np.concatenate(second)
-    while len(one) + len(two) > most:
-        front = draws.share() < 0.5
-        if len(one) > len(two):
-            one = one[1:] if front else one[:-1]
-        else:
-            two = two[1:] if front else two[:-1]
-    return one, two

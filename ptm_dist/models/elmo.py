@@ -147,10 +147,12 @@ class ElmoBackbone(Backbone):
         elsewhere are zero. Gradients end where memory begins: carrying it over rows of 2 x 20 words is truncated BPTT over 20 steps.
 
         Raises:
-            ValueError: rows of words have no characters.
+            ValueError: rows of words have no characters, or another number of them.
 
         """
         characters_RLC = inputs["characters"] if "characters" in inputs else self._of_fillers(inputs["tokens"], lengths_R)
+        if characters_RLC.shape[2] != self.word_length:
+            raise ValueError(f"model.word_length is {self.word_length}, but words come with {characters_RLC.shape[2]} characters")
         half_R = lengths_R // 2
         reading = _reading(half_R, backward_R=half_R, stride=1, length=characters_RLC.shape[1])
         layers, memory = self._run(characters_RLC, lengths_R, reading, memory)

@@ -3,14 +3,18 @@
 from typing import Final
 
 from ptm_dist.objectives.base import Objective
+from ptm_dist.objectives.bidirectional_lm import BidirectionalLM
 from ptm_dist.objectives.causal_lm import CausalLM
 from ptm_dist.objectives.classify_sequence import ClassifySequence
 from ptm_dist.objectives.classify_tokens import ClassifyTokens
 from ptm_dist.objectives.masked_lm import MaskedLM
+from ptm_dist.objectives.permutation_lm import PermutationLM
 
 OBJECTIVES: Final[dict[str, type[Objective]]] = {
+    "bidirectional_lm": BidirectionalLM,
     "causal_lm": CausalLM,
     "classify_sequence": ClassifySequence,
     "classify_tokens": ClassifyTokens,
     "masked_lm": MaskedLM,
+    "permutation_lm": PermutationLM,
 }

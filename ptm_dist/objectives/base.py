@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Annotated, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,10 +19,7 @@ class Objective(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    stateful: ClassVar[bool] = False
-    """Does the head's family carry memory from row to row? Then the format's rows must go on from one another."""
-
-    kind: str
+    kind: Any  # the name of the class in the table; a literal there
     weight: Annotated[float, Field(gt=0, description="what the mean loss is multiplied with before losses are added")] = 1.0
 
     @property
@@ -34,6 +31,11 @@ class Objective(BaseModel):
     def reads(self) -> frozenset[str]:
         """The fields of an example, beside `tokens`, that the objective reads and the model does not."""
         return frozenset()
+
+    @property
+    def needs_marks(self) -> bool:
+        """Can it not do without knowing words, phrases or entities?"""
+        return False
 
     @property
     def variants(self) -> int:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from ptm_dist.data.batch import HeadSpec, Row, Targets
+from ptm_dist.data.example import NO_LABEL
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import DataIntegrityError
 from ptm_dist.objectives.base import Objective
 from ptm_dist.rng import RowDraws
-
-NO_LABEL: Final = 255
-"""The label of a token that is not asked about, such as [CLS]."""
 
 
 class ClassifyTokens(Objective):

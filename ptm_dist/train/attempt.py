@@ -26,6 +26,7 @@ from ptm_dist.train.commit import CheckpointStore
 from ptm_dist.train.context import WorkerContext
 from ptm_dist.train.engine import Engine
 from ptm_dist.train.loop import Reporter, Trainer
+from ptm_dist.train.memory import LaneMemory
 from ptm_dist.train.module import PretrainingModel
 
 LOCK_WAIT_SECONDS: Final = 60.0
@@ -50,6 +51,11 @@ def schedule_of(recipe: Recipe, data: DataFolders) -> Schedule:
     return Schedule(stages, Growth(warmup.start, warmup.steps) if warmup else None)
 
 
+def stateful_tasks(recipe: Recipe) -> frozenset[str]:
+    """Return the tasks whose rows go on from one another."""
+    return frozenset(name for name, task in recipe.tasks.items() if task.format.stateful)
+
+
 def reading_of(recipe: Recipe, data: DataFolders, rank: int, world: int) -> Reading:
     """Return how a rank reads."""
     return Reading(
@@ -59,6 +65,7 @@ def reading_of(recipe: Recipe, data: DataFolders, rank: int, world: int) -> Read
         seed=recipe.seed,
         lanes=recipe.batch.lanes,
         micro=recipe.batch.micro_rows,
+        stateful=stateful_tasks(recipe),
         rank=rank,
         world=world,
     )
@@ -88,7 +95,8 @@ def build(recipe: Recipe, run: RunFolder, context: WorkerContext, report: Report
     loader = Loader(replace(reading, micro=recipe.batch.micro_rows), schedule, recipe.data.loader_processes, recipe.data.prefetch_steps)
     store = CheckpointStore(run.checkpoints, context, recipe.checkpoint.keep_last)
     held_out = {task: data.open(task, "validation") for task in recipe.tasks}
-    return Trainer(recipe, run, context, schedule, loader, engine, store, report, held_out)
+    memory = LaneMemory(context, reading.stateful, recipe.batch.lanes, recipe.batch.micro_rows)
+    return Trainer(recipe, run, context, schedule, loader, engine, store, report, held_out, memory)
 
 
 def attempt(run: RunFolder, context: WorkerContext) -> None:

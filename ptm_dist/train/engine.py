@@ -23,6 +23,7 @@ from deepspeed.utils import logger as deepspeed_logger
 
 from ptm_dist.data.batch import MicroBatch
 from ptm_dist.errors import ConfigError
+from ptm_dist.models.base import Memory
 from ptm_dist.models.heads import LossSum
 from ptm_dist.optimizers.base import parameter_groups
 from ptm_dist.recipe import Recipe
@@ -64,22 +65,29 @@ class Engine:
         self.layout.zero_padding(self.optimizer.state)
         self.optimizer.link(self.layout.segments(), dist.all_reduce if self.layout.sharded and context.world > 1 else None)
 
-    def train(self, task: str, batch: MicroBatch, weights: dict[str, float], key: tuple[int, int]) -> dict[str, LossSum]:
-        """Forward and backward one micro-batch, number key[1] of step key[0]; `weights` multiply the sums of the losses."""
+    def train(
+        self, task: str, batch: MicroBatch, weights: dict[str, float], key: tuple[int, int], memory: Memory | None = None
+    ) -> tuple[dict[str, LossSum], Memory]:
+        """Forward and backward one micro-batch, number key[1] of step key[0]; `weights` multiply the sums of the losses.
+
+        Returns the losses, and the memory for the rows that follow.
+        """
         # Dropout is drawn from a seed of its own each time, so that no generator state has to be stored.
         torch.manual_seed(derive_seed(self.recipe.seed, "dropout", *key, self.context.rank))
         with self._autocast():
-            total, losses = self._deepspeed(task, *to_device(batch, self.context.device), weights)
+            total, losses, after = self._deepspeed(task, *to_device(batch, self.context.device), weights, memory)
         self._deepspeed.backward(total * self._own_scale)
-        return {name: LossSum(loss.sum.detach(), loss.targets, loss.correct) for name, loss in losses.items()}
+        return {name: LossSum(loss.sum.detach(), loss.targets, loss.correct) for name, loss in losses.items()}, after
 
     @torch.no_grad()
-    def evaluate(self, task: str, batch: MicroBatch, weights: dict[str, float]) -> dict[str, LossSum]:
+    def evaluate(
+        self, task: str, batch: MicroBatch, weights: dict[str, float], memory: Memory | None = None
+    ) -> tuple[dict[str, LossSum], Memory]:
         """Forward one micro-batch without dropout or gradients."""
         self._deepspeed.eval()
         try:
             with self._autocast():
-                return self._deepspeed(task, *to_device(batch, self.context.device), weights)[1]
+                return self._deepspeed(task, *to_device(batch, self.context.device), weights, memory)[1:]
         finally:
             self._deepspeed.train()
 

@@ -9,8 +9,9 @@ import importlib.metadata
 import math
 import resource
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -32,6 +33,7 @@ from ptm_dist.train.committed import Checkpoint
 from ptm_dist.train.context import WorkerContext
 from ptm_dist.train.engine import Engine
 from ptm_dist.train.loss_scale import LossScale
+from ptm_dist.train.memory import LaneMemory
 from ptm_dist.train.module import parts_of
 from ptm_dist.train.state import read_state, read_weights, write_state
 
@@ -65,6 +67,7 @@ class Trainer:
     store: CheckpointStore
     report: Reporter
     held_out: dict[str, Dataset]
+    memory: LaneMemory
     skipped: int = 0
     stop_signals: list[int] = field(default_factory=list)
 
@@ -94,16 +97,19 @@ class Trainer:
     def _step(self, moment: Moment, batches: list[MicroBatch], data_seconds: float) -> bool:
         """Do one update and return whether any rank was asked to stop."""
         started_at = time.perf_counter()
-        objectives = [objective.kind for objective in self.recipe.tasks[moment.task].objectives]
+        shares = {objective.kind: objective.weight for objective in self.recipe.tasks[moment.task].objectives}
+        objectives = list(shares)
         mine = [sum(len(batch.targets[kind].labels) for batch in batches if kind in batch.targets) for kind in objectives]
         tokens = sum(batch.tokens for batch in batches)
         # Counts come first, over all ranks, so that no gradient depends on how the batch was split.
         *counts, tokens, stop_votes = self.context.sum([*mine, tokens, float(self._asked_to_stop())])
-        weights = {kind: self.context.world / max(count, 1.0) for kind, count in zip(objectives, counts, strict=True)}
+        weights = {kind: shares[kind] * self.context.world / max(count, 1.0) for kind, count in zip(objectives, counts, strict=True)}
         sums = dict.fromkeys(objectives, 0.0)
         self.engine.prepare()
         for number, batch in enumerate(batches):
-            losses = self.engine.train(moment.task, batch, weights, (moment.step, number))
+            before = self.memory.before(moment.task, number)
+            losses, after = self.engine.train(moment.task, batch, weights, (moment.step, number), before)
+            self.memory.after(moment.task, number, after)
             for kind, loss in losses.items():
                 sums[kind] += float(loss.sum)
         totals = self.context.sum([sums[kind] for kind in objectives])
@@ -115,7 +121,7 @@ class Trainer:
             "step",
             step=moment.step,
             task=moment.task,
-            loss=sum(means.values()),
+            loss=sum(shares[kind] * mean for kind, mean in means.items()),
             losses=means,
             learning_rate=rate,
             gradient_norm=norm,
@@ -158,9 +164,15 @@ class Trainer:
                 self.report("evaluated", step=done, task=task, objective=objective.kind, unigram_entropy=entropy, **measured)
         return results
 
-    def _measure(self, task: str, kind: str, batches: list[MicroBatch]) -> dict[str, float]:
+    def _measure(self, task: str, kind: str, times: list[list[MicroBatch]]) -> dict[str, float]:
         weights = {objective.kind: 1.0 for objective in self.recipe.tasks[task].objectives}
-        found: list[LossSum] = [self.engine.evaluate(task, batch, weights)[kind] for batch in batches]
+        memory = replace(self.memory, _known={})
+        found: list[LossSum] = []
+        for batches in times:
+            for number, batch in enumerate(batches):
+                losses, after = self.engine.evaluate(task, batch, weights, memory.before(task, number))
+                memory.after(task, number, after)
+                found.append(losses[kind])
         mine = [sum(float(loss.sum) for loss in found), sum(float(loss.correct) for loss in found), sum(loss.targets for loss in found)]
         total, correct, count = self.context.sum([float(value) for value in mine])
         return {"loss": total / max(count, 1.0), "accuracy": correct / max(count, 1.0), "targets": count}
@@ -168,13 +180,16 @@ class Trainer:
     def save(self, done: int) -> None:
         """Write and commit a checkpoint after `done` steps; a failed one is reported and training goes on."""
         started_at = time.perf_counter()
-        saved = self.store.save(done, lambda directory: write_state(self.engine, directory), self._state(done))
+        saved = self.store.save(done, self._write, self._state(done))
         seconds = round(time.perf_counter() - started_at, 3)
         if saved is None:
             self.report("checkpoint_failed", step=done, seconds=seconds, reason=self.store.failure)
         else:
             size = sum(entry["bytes"] for entry in saved.manifest["files"].values())
             self.report("checkpoint_saved", step=done, seconds=seconds, bytes=size, path=str(saved.path))
+
+    def _write(self, directory: Path) -> list[Path]:
+        return [*write_state(self.engine, directory), *self.memory.write(directory)]
 
     @cached_property
     def _identity(self) -> str:
@@ -212,6 +227,7 @@ class Trainer:
             return 0
         self._require_own(found)
         fresh = read_state(self.engine, found.path)
+        self.memory.read(found.path)
         if fresh:
             self.report("heads_added", step=found.step, parameters=fresh)
         if self.engine.loss_scale and found.state["loss_scale"]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ptm_dist.data.batch import MicroBatch
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import DataUnavailableError
-from ptm_dist.models.base import stored_shape
+from ptm_dist.models.base import Memory, stored_shape
 from ptm_dist.models.heads import Head, LossSum
 from ptm_dist.objectives.base import Objective
 from ptm_dist.recipe import Recipe
@@ -25,6 +25,7 @@ class PretrainingModel(nn.Module):
     def __init__(self, recipe: Recipe, vocabulary: Vocabulary) -> None:
         super().__init__()
         self.objectives = {name: task.objectives for name, task in recipe.tasks.items()}
+        self.numbers = {name: number for number, name in enumerate(recipe.tasks)}
         self.backbone = recipe.model.backbone(vocabulary)
         self.heads = nn.ModuleDict()
         for name, objectives in self.objectives.items():
@@ -41,13 +42,16 @@ class PretrainingModel(nn.Module):
         lengths: Tensor,
         targets: dict[str, tuple[Tensor, Tensor]],
         weights: dict[str, float],
-    ) -> tuple[Tensor, dict[str, LossSum]]:
-        """Return the weighted sum of the losses of `task`, and each loss as a sum and a count.
+        memory: Memory | None = None,
+    ) -> tuple[Tensor, dict[str, LossSum], Memory]:
+        """Return the weighted sum of the losses of `task`, each loss as a sum and a count, and the memory for the rows that follow.
 
         `inputs` are int64 [rows, length], `lengths` int64 [rows], `targets` positions and labels int64 [targets] by objective,
-        `weights` what each objective's sum is multiplied with: the caller knows the global counts.
+        `weights` what each objective's sum is multiplied with: the caller knows the global counts. Each task has its row of the table of
+        tasks, where a family has one.
         """
-        hidden, _ = self.backbone(inputs, lengths)
+        inputs = inputs | {"task_types": torch.full_like(inputs["tokens"], self.numbers[task])}
+        hidden, after = self.backbone(inputs, lengths, memory)
         nothing = torch.zeros(0, dtype=torch.int64, device=lengths.device)
         total = hidden.new_zeros((), dtype=torch.float32)
         losses, used = {}, set()
@@ -60,7 +64,7 @@ class PretrainingModel(nn.Module):
         for key in self.heads.keys() - used:
             # Stage 3 re-applies the last gradient of a head that takes no part, so each takes part with weight zero.
             total = total + 0.0 * self.heads[key](hidden[:1], nothing.new_zeros(1)).float().sum()
-        return total, losses
+        return total, losses, after
 
 
 def to_device(batch: MicroBatch, device: torch.device) -> tuple[dict[str, Tensor], Tensor, dict[str, tuple[Tensor, Tensor]]]:

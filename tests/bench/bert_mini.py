@@ -27,7 +27,7 @@ from ptm_dist.models.base import stored_shape
 from ptm_dist.models.interop import LAYOUTS
 from ptm_dist.objectives.masked_lm import MaskedLM
 from ptm_dist.recipe import Recipe
-from ptm_dist.rng import Draws
+from ptm_dist.rng import Draws, RowDraws
 from ptm_dist.train.context import join
 from ptm_dist.train.engine import Engine
 from ptm_dist.train.launch import free_port
@@ -77,7 +77,7 @@ def batches_of(tokenizer: str, count: int) -> list[list[Row]]:
     rows = []
     for number, ids in enumerate(opened.encode([paragraphs[index] for index in chosen])):
         row = Row({"tokens": np.array([vocabulary.begin, *ids[: LENGTH - 2], vocabulary.end])})
-        rows.append(objective.corrupt(row, vocabulary, Draws(1, "bench", number)))
+        rows += objective.corrupt([row], vocabulary, RowDraws(1, "bench", [(0, number)]))
     return [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
 
 
@@ -102,7 +102,7 @@ class Ours:
         total = 0.0
         for micro, start in enumerate(range(0, len(rows), MICRO)):
             batch = collate(rows[start : start + MICRO], self.vocabulary.pad, MICRO)
-            total += float(self.engine.train("mlm", batch, {"masked_lm": 1.0 / targets}, (number, micro))["masked_lm"].sum)
+            total += float(self.engine.train("mlm", batch, {"masked_lm": 1.0 / targets}, (number, micro))[0]["masked_lm"].sum)
         self.engine.step(RATE, {"backbone", "masked_lm"})
         return total / targets
 

@@ -15,7 +15,7 @@ from ptm_dist.models import FAMILIES
 from ptm_dist.models.base import stored_shape
 from ptm_dist.optimizers.base import parameter_groups
 from ptm_dist.recipe_io import recipe_from_json, recipe_to_json
-from ptm_dist.rng import Draws
+from ptm_dist.rng import RowDraws
 from ptm_dist.train.context import join, leave
 from ptm_dist.train.engine import Engine
 from ptm_dist.train.module import PretrainingModel, parts_of, to_device
@@ -78,7 +78,7 @@ def rows_of(recipe, step):
         characters = character_ids([f"w{token}" for token in tokens])
         row = Row({"tokens": tokens, "segments": np.arange(length) * 2 // length, "characters": characters})
         for objective in recipe.tasks[task].objectives:
-            row = objective.corrupt(row, VOCABULARY, Draws(1, "contract", step, number))
+            (row,) = objective.corrupt([row], VOCABULARY, RowDraws(1, "contract", [(step, number)]))
         found.append(row)
     return found
 

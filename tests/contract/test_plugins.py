@@ -1,9 +1,10 @@
 """What every plug-in promises. The tests run over the tables, so a new line in a table is tested without a new line here."""
 
 import tempfile
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import ClassVar, Literal, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -12,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ptm_dist.corpus import SOURCES, TOKENIZERS
+from ptm_dist.corpus import SOURCES, TOKENIZERS, UNITS
 from ptm_dist.corpus.tokenizer import ByteBPE, load_tokenizer
 from ptm_dist.data.batch import HeadKind, HeadSpec, Row, Targets, collate
 from ptm_dist.data.characters import character_ids
-from ptm_dist.data.document import TokenizedDocument
-from ptm_dist.data.example import pack, row, row_starts
+from ptm_dist.data.document import LETTERS, WORD, TokenizedDocument, tokens
+from ptm_dist.data.example import NO_LABEL, pack, row, row_starts
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError
 from ptm_dist.formats import FORMATS
@@ -26,11 +27,12 @@ from ptm_dist.objectives import OBJECTIVES
 from ptm_dist.optimizers import OPTIMIZERS
 from ptm_dist.rates import RATES
 from ptm_dist.recipe_io import dump_recipe, load_recipe, recipe_from_json, recipe_to_json
-from ptm_dist.rng import Draws
+from ptm_dist.rng import Draws, RowDraws
 from tests.tiny import tiny_recipe
 
 TABLES = {
     "sources.own": SOURCES,
+    "corpus.units": UNITS,
     "tokenizer": TOKENIZERS,
     "tasks.mlm.format": FORMATS,
     "tasks.mlm.objectives.0": OBJECTIVES,
@@ -116,8 +118,14 @@ class TestEveryPlugin:
 
 
 def put(place, settings):
-    """Return the tiny recipe with other settings at a place."""
+    """Return a recipe in which a plug-in fits at a place, with its settings there."""
     plain = recipe_to_json(tiny_recipe(model={"positions": 512}))
+    plain["corpus"]["units"] = {"kind": "english"}
+    plain["batch"] = {"rows": 8, "lanes": 8}
+    if place.startswith("tasks"):
+        kind = settings.get("kind") if isinstance(settings, dict) else None
+        if kind in {"word_streams", "bidirectional_lm"}:  # These two go together only.
+            plain["tasks"]["mlm"] |= {"format": {"kind": "word_streams", "length": 8}, "objectives": [{"kind": "bidirectional_lm"}]}
     *parents, last = place.split(".")
     node = plain
     for key in parents:
@@ -138,9 +146,13 @@ class Outside(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    stateful: ClassVar = False
+    needs_marks: ClassVar = False
+
     kind: Literal[f"{__name__}:Outside"] = f"{__name__}:Outside"
     length: int = 8
     longest: int = 512
+    classes: int = 0
     words: tuple[str, ...] = ("a", "b")
 
 
@@ -277,9 +289,21 @@ class TestFamilies:
 
 
 def example(length, seed):
-    tokens = Draws(seed, "example").integers(length, 94) + 4
+    """Return a row with everything that an objective reads."""
+    draws = Draws(seed, "example")
+    tokens, targets = (draws.integers(length, 94) + 4 for _ in range(2))
     tokens[0], tokens[-1] = VOCABULARY.begin, VOCABULARY.end
-    return Row({"tokens": tokens.astype(np.uint16), "segments": np.zeros(length, np.uint8), "label": np.array(1)}, {"earlier": EARLIER})
+    inside = np.isin(tokens, VOCABULARY.special_ids, invert=True)
+    fields = {
+        "segments": np.zeros(length, np.uint8),
+        "marks": (draws.integers(length, 16) * inside).astype(np.uint8),
+        "labels": np.where(inside, draws.integers(length, 2), NO_LABEL).astype(np.uint8),
+        "letters": np.array([f"w{token}".encode() for token in tokens], f"S{LETTERS}"),
+        "targets": targets.astype(np.uint16),
+        "label": np.array(1),
+        "reuse": np.array(length // 3),
+    }
+    return Row({"tokens": tokens.astype(np.uint16)} | fields, {"earlier": EARLIER})
 
 
 EARLIER = Targets(np.array([0]), np.array([1]))
@@ -294,53 +318,107 @@ def equal(one, other):
     )
 
 
+some_rows = st.lists(st.tuples(st.integers(2, 60), st.integers(0, 2**32), st.integers(0, 9), st.integers(0, 10**9)), min_size=1, max_size=5)
+
+
 @each(OBJECTIVES)
 class TestObjectives:
-    @given(length=st.integers(2, 60), seed=st.integers(0, 2**32), key=st.tuples(st.integers(0, 9), st.integers(0, 10**9)))
-    @settings(deadline=None)
-    def test_corruption_is_a_function_of_the_draws_and_keeps_lengths(self, plugin, length, seed, key):
+    @given(rows=some_rows, seed=st.integers(0, 2**32), step=st.none() | st.integers(0, 10**6), random=st.randoms())
+    @settings(deadline=None, max_examples=50)
+    def test_a_row_is_changed_the_same_way_in_whatever_company(self, plugin, rows, seed, step, random):
+        def changed(numbers):
+            draws = RowDraws(seed, "train", [rows[number][2:] for number in numbers])
+            return plugin.corrupt([example(*rows[number][:2]) for number in numbers], VOCABULARY, draws, step)
+
+        together = changed(range(len(rows)))
+        order = random.sample(range(len(rows)), len(rows))
+        assert all(equal(found, together[number]) for found, number in zip(changed(order), order, strict=True))
+        assert all(equal(changed([number])[0], found) for number, found in enumerate(together))
+        assert plugin.corrupt([], VOCABULARY, RowDraws(seed, "train", []), step) == []
+
+    @given(length=st.integers(2, 60), seed=st.integers(0, 2**32))
+    @settings(deadline=None, max_examples=50)
+    def test_rows_keep_their_length_and_get_targets_in_it(self, plugin, length, seed):
         before = example(length, seed)
-        found = plugin.corrupt(before, VOCABULARY, Draws(seed, "train", *key))
-        assert equal(found, plugin.corrupt(before, VOCABULARY, Draws(0, "").rekey(seed, "train", *key)))
+        (found,) = plugin.corrupt([before], VOCABULARY, RowDraws(seed, "train", [(0, 0)]))
         assert equal(before, example(length, seed))
-        assert all(values.shape == before.inputs[name].shape for name, values in found.inputs.items())
+        assert all(found.inputs[name].shape == values.shape for name, values in before.inputs.items())
+        assert {len(values) for values in found.inputs.values() if values.ndim} == {length}
         assert found.targets["earlier"] is EARLIER
+        assert found.targets.keys() == {"earlier", plugin.kind}
         positions, labels = found.targets[plugin.kind]
         assert positions.shape == labels.shape
         assert ((positions >= 0) & (positions < length)).all()
         assert ((labels >= 0) & (labels < (plugin.head.classes or VOCABULARY.size))).all()
+        assert plugin.head.classes or plugin.predictable(VOCABULARY)[labels].all()
         assert ((found.inputs["tokens"] >= 0) & (found.inputs["tokens"] < VOCABULARY.size)).all()
 
+    def test_it_reads_what_it_says_and_no_more(self, plugin):
+        before = example(40, 0)
+        assert plugin.reads <= before.inputs.keys()
+        needed = plugin.reads | {"tokens", "label"}
+        draws = RowDraws(0, "train", [(0, 0)])
+        (all_of_it,) = plugin.corrupt([before], VOCABULARY, draws)
+        (part,) = plugin.corrupt([before.without(frozenset(before.inputs) - needed)], VOCABULARY, draws)
+        assert all(np.array_equal(*pair) for pair in zip(all_of_it.targets[plugin.kind], part.targets[plugin.kind], strict=True))
+        assert plugin.needs_marks <= ("marks" in plugin.reads)
 
-sentences = st.lists(st.integers(4, 98), max_size=40).map(lambda ids: np.array(ids, dtype=np.int32))
-documents = st.lists(st.lists(sentences, max_size=5), max_size=6).map(
-    lambda found: [TokenizedDocument(str(number), parts) for number, parts in enumerate(found)]
+
+def piece(found):
+    """Return a piece of these (id, marks), with letters, as the tokenizer of whole words gives them."""
+    made = tokens([id_ for id_, _ in found], [marks for _, marks in found], WORD)
+    made["letters"] = [b"w%d" % id_ for id_, _ in found]
+    return made
+
+
+labelled_pieces = st.tuples(st.lists(st.tuples(st.integers(4, 98), st.integers(0, 15)), max_size=40).map(piece), st.integers(0, 2))
+documents = st.lists(st.lists(labelled_pieces, max_size=6), max_size=6).map(
+    lambda found: [
+        TokenizedDocument(str(number), [text for text, _ in pieces], [label for _, label in pieces]) for number, pieces in enumerate(found)
+    ]
 )
 
 
 @each(FORMATS)
 class TestFormats:
     @given(documents=documents)
-    @settings(deadline=None)
+    @settings(deadline=None, max_examples=50)
     def test_examples_have_tokens_and_fit_into_a_chunk(self, plugin, documents):
-        examples = list(plugin.examples(iter(documents), VOCABULARY))
-        again = list(plugin.examples(documents, VOCABULARY))
+        examples = list(plugin.examples(iter(documents), VOCABULARY, Counter()))
+        again = list(plugin.examples(documents, VOCABULARY, Counter()))
         assert len(again) == len(examples)
         for example, same in zip(examples, again, strict=True):
             assert 1 <= len(example["tokens"]) <= plugin.length
             assert example["tokens"].max() < VOCABULARY.size
+            assert example["marks"].dtype == np.uint8
             assert {len(values) for values in example.values() if values.ndim} == {len(example["tokens"])}
+            assert example.keys() == examples[0].keys()
             assert all(np.array_equal(values, same[name]) for name, values in example.items())
+            if plugin.classes:
+                assert 0 <= int(example["label"]) < plugin.classes
+                assert plugin.meaning(int(example["label"]))
         if examples:
             chunk = pack(examples)
             starts = row_starts(chunk)
             for number, example in enumerate(examples):
                 assert all(np.array_equal(values, example[name]) for name, values in row(chunk, number, starts).items())
 
+    @given(documents=documents)
+    @settings(deadline=None, max_examples=20)
+    def test_documents_that_give_no_example_are_counted(self, plugin, documents):
+        for document in documents:
+            skipped = Counter()
+            examples = list(plugin.examples([document], VOCABULARY, skipped))
+            assert +skipped == skipped
+            assert skipped.total() == (not examples)
+
     def test_no_text_gives_no_example(self, plugin):
-        empty = np.zeros(0, dtype=np.int32)
-        assert list(plugin.examples([], VOCABULARY)) == []
-        assert list(plugin.examples([TokenizedDocument("a", []), TokenizedDocument("b", [empty])], VOCABULARY)) == []
+        skipped = Counter()
+        nothing = [TokenizedDocument("a", []), TokenizedDocument("b", [piece([])], [0])]
+        assert list(plugin.examples([], VOCABULARY, skipped)) == []
+        assert skipped.total() == 0
+        assert list(plugin.examples(nothing, VOCABULARY, skipped)) == []
+        assert +skipped == {"empty": 2}
 
 
 @each(TOKENIZERS)

@@ -45,6 +45,9 @@ TOGETHER = {
     "schedule": {"schedule": CONTINUAL, "stages": []},
     "batch.warmup": {"batch.warmup": GROWTH},
     "extended": {"extended": EXTENSION},
+    "corpus.units": {"corpus.units": {"kind": "english"}},
+    "tasks.mlm.objectives.0.most": {"tasks.mlm.objectives.0.most": 5, "tasks.mlm.objectives.0.choose": "budget"},
+    "tasks.mlm.objectives.0.spans": {"tasks.mlm.objectives.0.spans": {"kind": "ngrams"}, "tasks.mlm.objectives.0.choose": "budget"},
 }
 """Settings that cannot change alone."""
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptm_dist.rng import Draws, _purpose_key, derive_seed
+from ptm_dist.rng import Draws, RowDraws, _purpose_key, derive_seed, share_of
 
 seeds = st.integers(0, 2**64 - 1)
 counters = st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3)
@@ -118,3 +118,30 @@ def test_every_permutation_is_as_likely():
 @given(seeds, counters)
 def test_derived_seeds_fit_63_bits(seed, counters):
     assert 0 <= derive_seed(seed, "dropout", *counters) < 2**63
+
+
+row_keys = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2**63 - 1)), max_size=6)
+
+
+@given(seeds, row_keys, st.integers(0, 20), st.integers(0, 3))
+def test_each_row_has_the_streams_of_its_own_key(seed, keys, count, stream):
+    draws = RowDraws(seed, "train", keys)
+    words = draws.words(count, stream)
+    assert words.shape == (len(draws), count) == (len(keys), count)
+    for index, (epoch, row) in enumerate(keys):
+        expected = Draws(seed, "train", epoch, row, stream).words(count)
+        assert np.array_equal(words[index], expected)
+        assert np.array_equal(draws.of(index, stream).words(count), expected)
+
+
+@given(seeds, row_keys, st.integers(1, 9), st.integers(0, 6), st.integers(0, 6))
+def test_a_part_of_the_rows_draws_what_the_whole_does(seed, keys, count, start, stop):
+    draws = RowDraws(seed, "train", keys)
+    part = draws.part(start, stop)
+    assert np.array_equal(part.words(count), draws.words(count + 3)[start:stop, :count])
+    assert len(draws) == len(keys)
+
+
+def test_shares_are_the_high_53_bits_of_words():
+    words = np.array([[0, 2**11 - 1, 2**11], [2**63, 2**64 - 2**11, 2**64 - 1]], dtype=np.uint64)
+    assert share_of(words).tolist() == [[0.0, 0.0, 2**-53], [0.5, 1 - 2**-53, 1 - 2**-53]]

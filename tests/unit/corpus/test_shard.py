@@ -7,7 +7,7 @@ import pytest
 from ptm_dist.corpus.shard import Shards, ShardWriter, merge, write_dataset
 from ptm_dist.corpus.stored import read_documents, read_tokenized, write_documents, write_tokenized
 from ptm_dist.data.dataset import Dataset, RowReader
-from ptm_dist.data.document import Document, TokenizedDocument
+from ptm_dist.data.document import WORD, Document, TokenizedDocument, tokens
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import DataIntegrityError, StorageError
 
@@ -102,8 +102,22 @@ def test_documents_come_back_and_damage_is_seen(tmp_path):
 
 @pytest.mark.parametrize("counts", [[], [[]], [[0]], [[3, 0, 2], [], [4]]])
 def test_tokenized_documents_come_back(tmp_path, counts):
-    documents = [TokenizedDocument(str(n), [np.arange(c, dtype=np.int32) for c in lengths]) for n, lengths in enumerate(counts)]
+    documents = [TokenizedDocument(str(n), [tokens(np.arange(c)) for c in lengths], [0] * len(lengths)) for n, lengths in enumerate(counts)]
     files = write_tokenized(tmp_path / "p.train", documents, 1000)
     assert sorted(files) == sorted(os.listdir(tmp_path))
     found = list(read_tokenized(tmp_path / "p.train"))
-    assert [(d.id, [s.tolist() for s in d.sentences]) for d in found] == [(d.id, [s.tolist() for s in d.sentences]) for d in documents]
+    assert plain(found) == plain(documents)
+
+
+def plain(documents):
+    return [(document.id, [sentence.tolist() for sentence in document.sentences], list(document.labels)) for document in documents]
+
+
+def test_marks_letters_and_labels_come_back(tmp_path):
+    spelled = tokens([5, 7], [0, 9], WORD)
+    spelled["letters"] = ["naïve".encode(), b"x"]
+    documents = [TokenizedDocument("a", [spelled, spelled[:1]], [0, 3]), TokenizedDocument("b", [], [])]
+    files = write_tokenized(tmp_path / "p.train", documents, 1000)
+    assert sorted(files) == sorted(os.listdir(tmp_path))
+    assert {"p.train.marks.npy", "p.train.letters.npy", "p.train.labels.npy"} < set(files)
+    assert plain(read_tokenized(tmp_path / "p.train")) == plain(documents)

@@ -7,10 +7,11 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ptm_dist.data.characters import ROWS, character_ids
+from ptm_dist.data.characters import ROWS, character_ids, character_ids_of_letters
+from ptm_dist.data.document import WORD
 
 PAD = 261
 
@@ -59,6 +60,35 @@ def test_a_word_can_be_read_back(words, length):
         assert set(row[end + 1 :]) <= {PAD}
         if word not in {"<S>", "</S>"}:
             assert bytes(byte - 1 for byte in row[1:end]) == word.encode(errors="ignore")[: length - 2]
+
+
+def letters_of(words: list[str]) -> np.ndarray:
+    """Return words as a format has them, a field of an array that is not contiguous."""
+    made = np.zeros(len(words), dtype=WORD)
+    made["letters"] = [word.encode(errors="ignore") for word in words]
+    return made["letters"]
+
+
+# A zero byte at the end of an array's bytes is none.
+words_in_arrays = st.lists(st.text(st.characters(exclude_characters="\0"), max_size=60) | st.sampled_from(["<S>", "</S>"]), max_size=8)
+
+
+@given(words_in_arrays, st.integers(3, 50))
+@example(["a", "", "x" * 47 + "é", "x" * 60, "a\0b", "\ud800a", "</S>", "<UNK>", "<S>"], 50)
+def test_words_in_arrays_have_the_same_characters(words, length):
+    begins, ends = (np.array([word == mark for word in words], dtype=bool) for mark in ("<S>", "</S>"))
+    found = character_ids_of_letters(letters_of(words), begins, ends, length)
+    assert found.dtype == np.int64
+    assert np.array_equal(found, character_ids(words, length))
+
+
+@given(words_in_arrays)
+def test_letters_of_marks_are_not_read_and_words_like_marks_are_words(words):
+    nothing, every = np.zeros(len(words), dtype=bool), np.ones(len(words), dtype=bool)
+    assert character_ids_of_letters(letters_of(words), every, nothing).tolist() == character_ids(["<S>"] * len(words)).tolist()
+    assert character_ids_of_letters(letters_of(words), nothing, every).tolist() == character_ids(["</S>"] * len(words)).tolist()
+    for word, row in zip(words, character_ids_of_letters(letters_of(words), nothing, nothing).tolist(), strict=True):
+        assert bytes(byte - 1 for byte in row[1 : row.index(260)]) == word.encode(errors="ignore")[:48]
 
 
 def test_torch_is_not_imported():

@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,9 @@ import pytest
 from ptm_dist.data.dataset import Dataset
 from ptm_dist.data.loader import Loader, Reader, Reading
 from ptm_dist.data.vocabulary import Vocabulary
-from ptm_dist.errors import DataIntegrityError
+from ptm_dist.errors import DataIntegrityError, DataUnavailableError
 from ptm_dist.objectives.masked_lm import MaskedLM
-from ptm_dist.schedule import Schedule, StagePlan, TaskPlan
+from ptm_dist.schedule import Moment, Schedule, StagePlan, TaskPlan
 from tests.unit.data.rows import write_rows
 
 VOCABULARY = Vocabulary(size=300, begin=0, pad=1, end=2, unknown=3, mask=299)
@@ -109,11 +110,59 @@ def test_masks_differ_from_epoch_to_epoch(alone):
 
 
 def test_held_out_rows_are_masked_the_same_every_time_and_shared_out(directory):
-    whole = rows_of(Reader(reading(directory)).held_out("t", "t.train", 50))
+    whole = rows_of(Reader(reading(directory)).held_out("t", "t.train", 50)[0])
     assert len(whole) == 50
-    assert rows_of(Reader(reading(directory)).held_out("t", "t.train", 50)) == whole
-    parts = [rows_of(Reader(reading(directory, rank, 3)).held_out("t", "t.train", 50)) for rank in range(3)]
+    assert rows_of(Reader(reading(directory)).held_out("t", "t.train", 50)[0]) == whole
+    parts = [rows_of(Reader(reading(directory, rank, 3)).held_out("t", "t.train", 50)[0]) for rank in range(3)]
     assert sorted(row for part in parts for row in part) == whole
+
+
+def numbers_of(batches):
+    """Return the number of each row, in the order of the rows."""
+    return [(row[1] - 4) * 16 + row[2] - 4 for batch in batches for row in batch.inputs["tokens"][batch.lengths > 1].tolist()]
+
+
+@pytest.mark.parametrize(("world", "micro"), [(1, 8), (1, 3), (2, 4), (4, 1)])
+def test_rows_with_memory_go_on_lane_by_lane(directory, world, micro):
+    readers = [
+        Reader(replace(reading(directory, rank, world, micro), stateful=frozenset({"t"}), objectives={"t": ()})) for rank in range(world)
+    ]
+    lanes = [range(lane * ROWS // 8, (lane + 1) * ROWS // 8) for lane in range(8)]
+    for step in (0, 1, 20, 25, 60):
+        moment = Moment(step, 0, "t", "t.train", 8, 8 * step)
+        found = [number for reader in readers for number in numbers_of(reader.batch(moment))]
+        assert found == [lane[step % len(lane)] for lane in lanes]
+    held_out = [reader.held_out("t", "t.train", 50) for reader in readers]
+    for time in range(50 // 8):
+        found = [number for parts in held_out for number in numbers_of(parts[time])]
+        assert found == [lane[0] + time for lane in lanes]
+    assert {len(parts) for parts in held_out} == {50 // 8}
+
+
+def test_fewer_rows_than_lanes_cannot_carry_memory(directory):
+    reader = Reader(replace(reading(directory), stateful=frozenset({"t"}), lanes=ROWS + 1))
+    with pytest.raises(DataUnavailableError, match=f"{ROWS} rows cannot be read in {ROWS + 1} lanes"):
+        reader.order("t.train")
+
+
+def test_static_masks_come_back_after_all_variants(directory):
+    class Three(MaskedLM):
+        @property
+        def variants(self):
+            return 3
+
+    reader = Reader(replace(reading(directory), objectives={"t": (Three(),)}))
+    masks = {}
+    for epoch in range(7):
+        steps = range(epoch * 22 * 8, (epoch + 1) * 22 * 8, 8)
+        for start in steps:
+            for row in rows_of(reader.batch(Moment(start // 8, 0, "t", "t.train", 8, start))):
+                masks.setdefault(original(row), []).append(tuple(place for place, _ in row[1]))
+    for found in masks.values():
+        assert found[0] == found[3]
+        assert found[1] == found[4]
+        assert len(set(found)) <= 3
+    assert sum(len(set(found)) == 3 for found in masks.values()) > 0.9 * len(masks)
 
 
 def test_a_damaged_chunk_is_refused(directory, tmp_path):

@@ -28,7 +28,7 @@ def write_corpus(folder):
 
 
 def recipe_of(*paths, **corpus):
-    settings = {"clean": CleanSettings(), "dedup": DedupSettings(), "split": SplitSettings(validation=0.05)} | corpus
+    settings = {"clean": CleanSettings(), "dedup": DedupSettings(), "split": SplitSettings(validation=0.05), "units": None} | corpus
     tasks = {"mlm": SimpleNamespace(format=FullSentences(length=32), objectives=(), sources=())}
     return SimpleNamespace(
         sources={"help": TextSource(paths=tuple(str(path) for path in paths))},

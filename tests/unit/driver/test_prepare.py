@@ -68,7 +68,7 @@ def test_what_is_prepared_is_what_was_written(built):
     for split, folder in prepared.datasets["mlm"].items():
         dataset = Dataset.open(folder)
         dataset.verify()
-        assert {"rows": dataset.rows, "tokens": dataset.tokens} == prepared.summary["examples"]["mlm"][split]
+        assert {"rows": dataset.rows, "tokens": dataset.tokens, "skipped": {}} == prepared.summary["examples"]["mlm"][split]
         assert (dataset.about["task"], dataset.about["split"], dataset.about["format"]["length"]) == ("mlm", split, 32)
         assert dataset.about["counts"] == counts
         assert dataset.token_counts.sum() == dataset.tokens

@@ -1,0 +1,44 @@
+"""Checks of a recipe across its parts. Each raises a ValueError that begins with a dotted path and says what to write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ptm_dist.recipe import Task
+
+ADD_UNITS: Final = "add corpus.units, such as {kind: english}"
+
+
+def known(path: str, used: Iterable[str], defined: Any) -> None:
+    """Refuse names that are not defined."""
+    for name in used:
+        if name not in defined:
+            raise ValueError(f"{path}: {name!r} is not defined; there are: {', '.join(sorted(defined))}")
+
+
+def check_task(path: str, task: Task, units: bool) -> None:
+    """Refuse objectives that a format has nothing for."""
+    layout = task.format
+    if layout.needs_marks and not units:
+        raise ValueError(f"{path}.format: {layout.kind} needs to know words; {ADD_UNITS}")
+    for number, objective in enumerate(task.objectives):
+        where = f"{path}.objectives.{number}"
+        if objective.needs_marks and not units:
+            raise ValueError(f"{where}: {objective.kind} hides words, phrases or entities here; {ADD_UNITS}")
+        if (objective.kind == "bidirectional_lm") != (layout.kind == "word_streams"):
+            raise ValueError(f"{where}: {objective.kind} does not go with {layout.kind}; bidirectional_lm and word_streams belong together")
+        if objective.kind == "classify_sequence" and layout.classes not in (0, objective.head.classes):
+            raise ValueError(f"{where}.classes is {objective.head.classes}, but {layout.kind} makes {layout.classes} classes")
+
+
+def check_memory(path: str, task: Task, model: Any) -> None:
+    """Refuse rows that do not go on as the memory of the model wants."""
+    if not getattr(model, "memory_length", 0):
+        return
+    reused = getattr(task.format, "reused", None)
+    if reused is None:
+        raise ValueError(f"model.memory_length {model.memory_length}: the rows of {path} do not go on from one another; make it 0")
+    if model.reuse_length != reused:
+        raise ValueError(f"model.reuse_length {model.reuse_length}: the rows of {path} advance by {reused} tokens; write that")

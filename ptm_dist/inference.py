@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -203,10 +202,10 @@ def _read_tokens(model: Model, text: str) -> tuple[Tensor, list[tuple[int, int]]
 
 def _read_words(model: Model, text: str) -> tuple[Tensor, list[tuple[int, int]]]:
     """Return the vector that ELMo has for each word, the mean of its layers, and where it stands."""
-    found = list(re.finditer(r"\S+", text))
-    characters = character_ids([BEGIN, *(word[0] for word in found), END], model.settings.word_length)
+    spans = model.tokenizer.encode_with_spans(text)[1]
+    characters = character_ids([BEGIN, *(text[start:end] for start, end in spans), END], model.settings.word_length)
     layers, _ = cast("ElmoBackbone", model.backbone).representations(torch.from_numpy(characters)[None], torch.tensor([len(characters)]))
-    return layers[0].mean(0)[1:-1], [word.span() for word in found]
+    return layers[0].mean(0)[1:-1], spans
 
 
 def cosine(one: Tensor, other: Tensor) -> float:

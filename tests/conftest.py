@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import os
 
+# Tests run side by side, one a core; threads of one would only wait for those of another. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import settings
 

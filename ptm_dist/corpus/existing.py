@@ -16,9 +16,9 @@ from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
 from ptm_dist.corpus.gpt_bpe import LINE_END, gpt_tokenizer
 from ptm_dist.corpus.tokenizer import END_OF_TEXT, TOKENIZER_FILE, VOCABULARY_FILE, FolderTokenizer, byte_level, json_file
 from ptm_dist.corpus.unigram import MODEL_FILE, SPECIALS, apart, parse_model, unigram_tokenizer
-from ptm_dist.corpus.wordpiece import LONGEST_WORD
+from ptm_dist.corpus.wordpiece import LONGEST_WORD, bert_cutter, bert_normalizer
 from ptm_dist.data.vocabulary import Vocabulary
-from ptm_dist.errors import ConfigError, DataUnavailableError
+from ptm_dist.errors import ConfigError, DataUnavailableError, PtmError
 from ptm_dist.store import read_json, sha256_bytes
 
 WORD_PIECES: Final = "vocab.txt"
@@ -40,8 +40,8 @@ ROLES: Final = {
 """What a special token is to us: what Hugging Face calls it, the first that is there."""
 
 USUAL: Final = {
-    "begin": ("[CLS]", "<s>", "<cls>", END_OF_TEXT),
-    "end": ("[SEP]", "</s>", "<sep>", END_OF_TEXT),
+    "begin": ("[CLS]", "<cls>", "<s>", END_OF_TEXT),
+    "end": ("[SEP]", "<sep>", "</s>", END_OF_TEXT),
     "pad": ("[PAD]", "<pad>"),
     "unknown": ("[UNK]", "<unk>"),
     "mask": ("[MASK]", "<mask>"),
@@ -57,7 +57,7 @@ class Existing(BaseModel):
     """The tokenizer of a folder; `add` names a file with a word a line.
 
     It is in tokenizer.json, or else in the vocab.txt of a BERT, in the vocab.json and merges.txt of a GPT, GPT-2 or RoBERTa, or in the
-    spiece.model of an ALBERT or XLNet.
+    spiece.model of an ALBERT or XLNet. Pieces of such a model that end in a digit and a comma stay whole, as in transformers.
 
     An added word is one token wherever it stands as a word of its own (in Chinese, wherever it stands), and its row of the embedding
     begins as the mean of the rows of its pieces when the run starts from the model of that folder (`init:`).
@@ -87,7 +87,8 @@ class Existing(BaseModel):
 
         Raises:
             DataUnavailableError: the folder has no tokenizer, or the words are not there.
-            ConfigError: the tokenizer has no token that begins or ends a text.
+            DataIntegrityError: the model of sentencepiece is damaged.
+            ConfigError: the tokenizer is of a kind that is not known here, or has no token that begins or ends a text.
 
         """
         folder = _FolderOfFiles(Path(self.folder))
@@ -126,7 +127,7 @@ class _FolderOfFiles:
         self.path = path
         try:
             self.tokenizer = self._open()
-        except (DataUnavailableError, ConfigError):
+        except PtmError:
             raise
         except Exception as error:  # the library raises nothing more special
             raise ConfigError(f"{path}: the tokenizer cannot be read ({error}). {SAVE_AGAIN}") from error
@@ -163,12 +164,14 @@ class _FolderOfFiles:
             raise ConfigError(f"{self.path}: {error}. A BERT needs [CLS], [SEP] and [UNK] there.") from error
         tokenizer = wrapped._tokenizer  # the wrapper hides what it wraps
         tokenizer.model.max_input_chars_per_word = LONGEST_WORD
+        tokenizer.normalizer, tokenizer.pre_tokenizer = bert_normalizer(lower), bert_cutter()
         return tokenizer
 
     def _of_gpt(self) -> tokenizers.Tokenizer:
         vocab: dict[str, int] = read_json(self.path / PAIRS[0])
         lines = (self.path / PAIRS[1]).read_text(encoding="utf8").split("\n")
-        merges = [(left, right) for line in lines if not line.startswith("#version") for left, _, right in [line.partition(" ")] if right]
+        rows = (line.partition(" ") for line in lines[lines[0].startswith("#version") :])
+        merges = [(left, right) for left, _, right in rows if right]
         if LINE_END in vocab:
             return gpt_tokenizer(vocab, merges)
         if not vocab.keys() >= set(pre_tokenizers.ByteLevel.alphabet()):

@@ -50,7 +50,7 @@ class GptBPE(BaseModel):
     or pads a text; <unk>, which hardly occurs, is named for all three.
 
     Source: Radford et al. 2018 (GPT), section 4.1; openai/finetune-transformer-lm, text_utils.py. Deviations: words are cut by a regular
-    expression instead of spaCy, on lower-cased text; on English news both cut 98 % of the sentences alike, the others differ in
+    expression instead of spaCy, on lower-cased text; both cut 99 % of the sentences of English news alike, the others differ in
     units ("500 m"), rare abbreviations and slang. Of ftfy's repairs only quotes are made straight here, the rest belongs to cleaning.
     """
 

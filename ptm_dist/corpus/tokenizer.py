@@ -207,6 +207,15 @@ class FolderTokenizer:
         ((ids, offsets),) = self.encode_with_offsets([text])
         return ids.tolist(), [(start, end) for start, end in offsets.tolist()]
 
+    def pieces(self, ids: list[int]) -> list[str]:
+        """Return the text of each token by itself, with the space that parts it from the token before, or after in GPT's way."""
+        end = self.vocabulary.end
+        before = len(self.decode([end]))
+        return [self.decode([end, number])[before:] + " " * self._ends_word(number) for number in ids]
+
+    def _ends_word(self, number: int) -> bool:
+        return (self._tokenizer.id_to_token(number) or "").endswith("</w>")
+
     def decode(self, ids: list[int]) -> str:
         """Return the text of `ids`, special tokens shown as written."""
         return self._tokenizer.decode(ids, skip_special_tokens=False)

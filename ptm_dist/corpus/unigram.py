@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Annotated, Any, Final, Literal
 
 import sentencepiece
@@ -129,15 +130,16 @@ def _learned(words: Counter[str], size: int, specials: Specials) -> Any:
     """Return the model of sentencepiece with up to `size` pieces."""
     made = io.BytesIO()
     # Each word with its count; texts are cut into words for learning anyhow, and the order of lines must not depend on that of texts.
-    lines = [f"{word}\t{count}" for word, count in sorted(words.items())]
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines),
+        sentence_iterator=(f"{word}\t{count}" for word, count in sorted(words.items())),
         input_format="tsv",
         model_writer=made,
         model_type="unigram",
-        vocab_size=max(size + _SPARE, len(set().union(*words)) + _SPARE),
+        vocab_size=max(size, len(set(chain.from_iterable(words)))) + _SPARE,
         hard_vocab_limit=False,
         character_coverage=COVERAGE,
+        # Texts are cut after what begins a special token: it must not be unknown, since unknown characters are one piece together.
+        required_chars="".join(sorted({name[0] for name in specials.names})),
         user_defined_symbols=list(specials.marks),
         num_threads=1,
         minloglevel=2,

@@ -10,9 +10,9 @@ from typing import Annotated, Final, Literal
 import sentencepiece
 import tokenizers
 from pydantic import BaseModel, ConfigDict, Field
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
 
-from ptm_dist.corpus.tokenizer import TOKENIZER_FILE, VOCABULARY_FILE, json_file
+from ptm_dist.corpus.tokenizer import TOKENIZER_FILE, VOCABULARY_FILE, json_file, lower
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError, DataUnavailableError
 
@@ -32,8 +32,7 @@ class WordPiece(BaseModel):
     `lower_case`, letters lose case and accents. Pieces are those of byte-pair encoding within words.
 
     Source: Devlin et al. 2019; google-research/bert, tokenization.py (how text is cut; how its vocabularies were learned is not
-    published). Deviation: the tokenizers library takes the Chinese characters U+2B820 to U+2B91F for letters, and drops characters of
-    private use.
+    published).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -63,7 +62,7 @@ class WordPiece(BaseModel):
 
         """
         words = Counter[str]()
-        normalizer, cutter = _normalizer(self.lower_case), pre_tokenizers.BertPreTokenizer()
+        normalizer, cutter = bert_normalizer(self.lower_case), bert_cutter()
         for text in texts:
             words.update(word for word, _ in cutter.pre_tokenize_str(normalizer.normalize_str(text)))
         if not words:
@@ -79,8 +78,19 @@ class WordPiece(BaseModel):
         return _files([*FIRST, *pieces], self.lower_case)
 
 
-def _normalizer(lower_case: bool) -> normalizers.Normalizer:
-    return normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=lower_case, lowercase=lower_case)
+def bert_normalizer(lower_case: bool) -> normalizers.Normalizer:
+    """Return what cleans a text and sets Chinese characters apart; where `lower_case`, it takes case and accents away."""
+    # The library's own cleaning drops characters of private use, too.
+    clean = normalizers.Replace(Regex(r"[\x00\x{fffd}]|[\p{Cc}\p{Cf}&&[^\t\n\r]]"), "")
+    bert = normalizers.BertNormalizer(clean_text=False, handle_chinese_chars=True, strip_accents=lower_case, lowercase=lower_case)
+    return normalizers.Sequence([clean, *([lower()] if lower_case else []), bert])
+
+
+def bert_cutter() -> pre_tokenizers.PreTokenizer:
+    """Return what cuts a cleaned text into words and marks."""
+    # These Chinese characters are letters to the library.
+    apart = pre_tokenizers.Split(Regex(r"[\x{2b820}-\x{2b91f}]"), "isolated")
+    return pre_tokenizers.Sequence([apart, pre_tokenizers.BertPreTokenizer()])
 
 
 SETS: Final = {"gb2312": ((0xB0, 0xF7), (0xA1, 0xFE)), "big5": ((0xA4, 0xC6), (0x40, 0xFE))}
@@ -108,13 +118,13 @@ def _characters(words: Counter[str], least_count: int) -> list[str]:
         for letter in word if len(word) <= LONGEST_WORD else "":
             counts[letter] += count
     frequent = [letter for letter, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if count >= least_count]
-    cutter = pre_tokenizers.BertPreTokenizer()
+    cutter = bert_cutter()
     joined = [letter for letter in frequent if len(cutter.pre_tokenize_str(f"a{letter}")) == 1 and not _is_chinese(letter)]
     return [*frequent, *(f"##{letter}" for letter in joined)]
 
 
 def _is_chinese(letter: str) -> bool:
-    return _normalizer(lower_case=False).normalize_str(letter) != letter
+    return bert_normalizer(lower_case=False).normalize_str(letter) != letter
 
 
 def _learned(words: Counter[str], characters: int, room: int) -> list[str]:
@@ -149,8 +159,8 @@ def _files(pieces: list[str], lower_case: bool) -> dict[str, bytes]:
     by_piece = {piece: number for number, piece in enumerate(pieces)}
     model = models.WordPiece(by_piece, unk_token=FIRST[UNKNOWN], max_input_chars_per_word=LONGEST_WORD)
     tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.normalizer = _normalizer(lower_case)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.normalizer = bert_normalizer(lower_case)
+    tokenizer.pre_tokenizer = bert_cutter()
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", END), ("[CLS]", BEGIN))
     tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])

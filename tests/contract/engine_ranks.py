@@ -37,7 +37,7 @@ SMALL = {
     "embedding": 8,
 }
 SMALL |= {"cell": 12, "projection": 8, "filters": [[1, 3], [2, 4]], "softmax": "full"}
-LM = {"elmo": "tests.dummies:BothWays", "gpt": "causal_lm", "gpt2": "causal_lm", "xlnet": "tests.dummies:Permuted"}
+LM = {"elmo": "bidirectional_lm", "gpt": "causal_lm", "gpt2": "causal_lm", "xlnet": "permutation_lm"}
 """The families whose language model is no masked one."""
 OPTIMIZERS = {
     # A large eps: without it the first step is the sign of the gradient, which a rounding error can turn.
@@ -64,6 +64,9 @@ def recipe_of(family, optimizer, stage=0, clip_norm=0.5, tasks=("first", "second
     made = {name: {"format": {"kind": "full_sentences", "length": 32}, "objectives": [{"kind": kind}]} for name, kind in objectives.items()}
     plain = merged(recipe_to_json(tiny_recipe()), {"engine": {"zero_stage": stage}})
     plain |= {"model": families()[family], "optimizer": OPTIMIZERS[optimizer] | {"clip_norm": clip_norm}}
+    if family == "elmo":
+        made["lm"]["format"]["kind"] = "word_streams"
+        plain["batch"] |= {"rows": 8, "lanes": 8}
     return recipe_from_json(plain | {"tasks": made, "stages": [{"name": "only", "steps": {"lm": 2}}]})
 
 
@@ -73,13 +76,15 @@ def rows_of(recipe, step):
     found = []
     for number in range(ROWS):
         rng = np.random.default_rng([step, number])
-        length = rng.integers(6, 30)
+        length = 2 * rng.integers(3, 15)
         tokens = rng.integers(4, 99, length)
-        characters = character_ids([f"w{token}" for token in tokens])
-        row = Row({"tokens": tokens, "segments": np.arange(length) * 2 // length, "characters": characters})
-        for objective in recipe.tasks[task].objectives:
-            (row,) = objective.corrupt([row], VOCABULARY, RowDraws(1, "contract", [(step, number)]))
-        found.append(row)
+        words = [f"w{token}" for token in tokens]
+        row = Row({"tokens": tokens, "segments": np.arange(length) * 2 // length, "characters": character_ids(words)})
+        (objective,) = recipe.tasks[task].objectives
+        if objective.kind == "bidirectional_lm":
+            row = Row(row.inputs | {"letters": np.array(words, dtype="S48"), "targets": np.roll(tokens, -1)})
+        (row,) = objective.corrupt([row], VOCABULARY, RowDraws(1, "contract", [(step, number)]))
+        found.append(row.without(objective.reads))
     return found
 
 

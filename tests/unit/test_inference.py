@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from ptm_dist.corpus.existing import open_tokenizer
 from ptm_dist.corpus.tokenizer import ByteBPE, load_tokenizer
 from ptm_dist.data.batch import HeadSpec
 from ptm_dist.data.characters import character_ids
@@ -135,18 +134,19 @@ def test_the_commands(roberta, gpt2):
 
 
 @torch.no_grad()
-def test_elmo_reads_words_by_their_letters_and_in_context(tokenizer):
+def test_elmo_reads_words_by_their_letters_and_in_context():
     settings = Elmo(cell=12, projection=8, filters=((1, 4), (2, 6)), highways=1, softmax="full")
-    opened = open_tokenizer(tokenizer)
+    opened = FolderTokenizer(WordList(least_count=1).train(iter(["the bank of my"])).__getitem__)
     backbone = settings.backbone(opened.vocabulary)
     head = settings.head(HeadSpec("bidirectional_lm"), backbone, opened.vocabulary)
     weights = nn.ModuleDict({"backbone": backbone, "heads": nn.ModuleDict({"bidirectional_lm": head})}).named_parameters()
     model = Model("elmo", settings, opened, {name: weight[: getattr(weight, "stored_rows", None)] for name, weight in weights})
-    river, money, again = (embed(model, text, "bank") for text in ("the bank of a river", "my bank gave me money", "the bank of a river"))
+    texts = ("the bank of a river.", "my bank gave me money", "the bank of a river.")
+    river, money, again = (embed(model, text, "bank") for text in texts)
     assert torch.equal(river.word, again.word)
     assert cosine(river.word, money.word) < 0.999999
-    characters = torch.from_numpy(character_ids(["<S>", "the", "bank", "of", "a", "river", "</S>"]))[None]
-    layers, _ = backbone.eval().representations(characters, torch.tensor([7]))
+    characters = torch.from_numpy(character_ids(["<S>", "the", "bank", "of", "a", "river", ".", "</S>"]))[None]
+    layers, _ = backbone.eval().representations(characters, torch.tensor([8]))
     assert torch.allclose(river.word, layers[0, :, 2].mean(0))
     assert torch.allclose(river.mean, layers[0].mean(0)[1:-1].mean(0))
 

@@ -100,3 +100,10 @@ def write_bpe(folder, ids, merges):
     (folder / "vocab.json").write_text(json.dumps(ids))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges))
     return folder
+
+
+def write_bert(folder, name):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in original_bert(name)), encoding="utf8")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": BERTS[name][2]}))
+    return folder

@@ -1,10 +1,13 @@
 """The published tokenizers, as their authors' code cuts text, in plain Python: slow, and the truth that ours are held against."""
 
+import json
 import unicodedata
 from functools import lru_cache
 from itertools import pairwise
 
 import regex
+import sentencepiece
+import tokenizers
 
 HAN = (
     (0x4E00, 0x9FFF),
@@ -140,3 +143,23 @@ class Unigram:
         if not piece.startswith("\u2581") and parts[0].startswith("\u2581"):
             parts = [part for part in (parts[0][1:], *parts[1:]) if part]
         return [*parts, ","]
+
+
+def published(folder, lower_case=False):
+    """Return the published encoder with the vocabulary of a folder; GPT's words are cut as the folder says."""
+    if (folder / "vocab.txt").exists():
+        return Bert((folder / "vocab.txt").read_text(encoding="utf8").split("\n")[:-1], lower_case).encode
+    if (folder / "spiece.model").exists():
+        return Unigram(sentencepiece.SentencePieceProcessor(model_file=str(folder / "spiece.model")), lower_case).encode
+    ids = json.loads((folder / "vocab.json").read_text(encoding="utf8"))
+    merges = [tuple(line.split(" ")) for line in (folder / "merges.txt").read_text(encoding="utf8").split("\n")[1:-1]]
+    if "\n</w>" not in ids:
+        return Gpt2(ids, merges).encode
+    encoder, words_of = Gpt(ids, merges), words_of_gpt(folder)
+    return lambda text: encoder.encode(words_of(text))
+
+
+def words_of_gpt(folder):
+    """Return what cuts a text into words as a folder of ours says."""
+    found = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return lambda text: [word for word, _ in found.pre_tokenizer.pre_tokenize_str(found.normalizer.normalize_str(text))]

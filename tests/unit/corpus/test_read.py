@@ -102,7 +102,13 @@ def test_utf16_is_not_utf8(tmp_path):
         (b'{"text": "cut', "line 2: not JSON"),
         (b'{"body": "x"}', 'line 2: no field "text"'),
         (b'{"text": 5}', 'line 2: no field "text"'),
-        (b'["text"]', 'line 2: no field "text"'),
+        (b'["text"]', "line 2: not an object"),
+        (b'{"text": "x", "title": 5}', 'line 2: the field "title"'),
+        (b'{"text": "x", "pair": ["y"]}', 'line 2: the field "pair"'),
+        (b'{"text": "x", "pair": "y"}', 'line 2: the "label" of the pair is None'),
+        (b'{"text": "x", "pair": "y", "label": 1000}', 'line 2: the "label" of the pair is 1000'),
+        (b'{"turns": "x"}', 'line 2: "turns" is no list'),
+        (b'{"turns": ["x", 5]}', "line 2: turn 2 is 5"),
         (b'{"text": "x", "id": [1]}', 'line 2: the field "id"'),
     ],
 )
@@ -110,6 +116,23 @@ def test_bad_lines_are_named(tmp_path, line, message):
     (tmp_path / "a.jsonl").write_bytes(lines({"text": "good"}) + line + b"\n")
     with pytest.raises(DataIntegrityError, match=message):
         read_all(source_of(tmp_path))
+
+
+def test_titles_pairs_and_turns_are_read(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(
+        lines(
+            {"text": "x", "title": "T", "other": 1},
+            {"text": "x", "pair": "y", "label": 2},
+            {"turns": ["Hi", " ", "you  there?", "yes"]},
+            {"turns": [["B", "Hi"], ["A", "you\nthere?"], ["A", "yes"], ["B", "no"]]},
+        )
+    )
+    assert [(document.text, document.meta) for document in read_all(source_of(tmp_path))] == [
+        ("x", {"title": "T"}),
+        ("x", {"pair": "y", "label": "2"}),
+        ("Hi\nyou there?\nyes", {"speakers": "0 0 1"}),
+        ("Hi\nyou there?\nyes\nno", {"speakers": "0 1 1 0"}),
+    ]
 
 
 def test_nasty_but_legal_texts_pass(tmp_path):

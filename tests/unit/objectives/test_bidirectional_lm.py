@@ -111,7 +111,6 @@ def test_rows_of_another_format_are_refused(name):
 
 def test_what_the_objective_says_of_itself():
     assert LM.head == HeadSpec("bidirectional_lm")
-    assert LM.stateful
     assert np.flatnonzero(~LM.predictable(VOCABULARY)).tolist() == [VOCABULARY.pad]
     assert LM.predictable(Vocabulary(300, BEGIN, END, END, UNKNOWN, None)).all()
 

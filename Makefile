@@ -6,6 +6,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export HF_HUB_OFFLINE := 1
 
+# Two at a time, whole files or classes, so that what a file sets up is set up once.
+SIDE_BY_SIDE := -n 2 --dist loadscope
+
 .PHONY: help quickstart test test-slow check format clean study-lamb bench
 help:
 	@echo "make quickstart  install into $(VENV) and train a small RoBERTa on this machine, in under 4 minutes after the install"
@@ -20,10 +23,10 @@ quickstart: $(VENV)/.runtime
 	$(BIN)/ptm run configs/quickstart.yaml
 
 test: check
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE)
 
 test-slow: $(VENV)/.dev
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow $(SIDE_BY_SIDE)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check ptm_dist tests

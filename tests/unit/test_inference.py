@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from ptm_dist.corpus.tokenizer import ByteBPE, load_tokenizer
+from ptm_dist.corpus.tokenizer import ByteBPE, FolderTokenizer, load_tokenizer
+from ptm_dist.corpus.word_list import WordList
 from ptm_dist.data.batch import HeadSpec
 from ptm_dist.data.characters import character_ids
 from ptm_dist.errors import ConfigError

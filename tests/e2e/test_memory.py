@@ -6,7 +6,7 @@ import pytest
 import transformers
 
 from ptm_dist.events import read_events
-from ptm_dist.models.interop.layout import read_model
+from ptm_dist.models.interop import read_model
 from ptm_dist.recipe_io import dump_recipe
 from ptm_dist.report import load_run
 from ptm_dist.run import RunFolder

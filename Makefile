@@ -9,13 +9,14 @@ export HF_HUB_OFFLINE := 1
 # Two at a time, whole files or classes, so that what a file sets up is set up once.
 SIDE_BY_SIDE := -n 2 --dist loadscope
 
-.PHONY: help quickstart test test-slow check format clean study-lamb bench
+.PHONY: help quickstart test test-slow check format clean study-lamb bench units-report
 help:
 	@echo "make quickstart  install into $(VENV) and train a small RoBERTa on this machine, in under 4 minutes after the install"
 	@echo "make test        install the dev extra too, then the checks and the tests (under 12 minutes)"
 	@echo "make test-slow   the tests that take longer: kills, restarts, the whole quickstart"
 	@echo "make study-lamb  LAMB at batch 4,096 beside AdamW at 256 (40 minutes; goes on where it stopped)"
-	@echo "make bench       BERT-mini beside transformers.Trainer (7 minutes)"
+	@echo "make bench       BERT-mini beside transformers.Trainer, masks beside its collator (8 minutes)"
+	@echo "make units-report  how often words and entities agree with People's Daily and CLUENER (needs both, see docs/units.md)"
 	@echo "make check       formatting, lint, types, layers"
 	@echo "make clean       remove $(VENV), runs and prepared data"
 
@@ -41,6 +42,10 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python tests/bench/bert_mini.py stock
 	$(BIN)/python tests/bench/bert_mini.py tuned
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.masking
+
+units-report: $(VENV)/.dev
+	$(BIN)/python -m tests.bench.chinese_units
 
 study-lamb: $(VENV)/.dev
 	$(BIN)/ptm train configs/studies/lamb_4096.yaml --run runs/lamb_4096

@@ -21,7 +21,7 @@ SEGMENTS: Final = ("", "cyan", "green", "yellow")
 """The colour of each segment, over and over."""
 UNITS: Final = {"word": WORD, "ngram": WORD, "span": WORD, "phrase": PHRASE, "entity": ENTITY}
 LEGEND: Final = (
-    "A predicted token is followed by ‹what it was›, ‹=› where it stayed, or ‹n› where it comes n-th in the order of prediction; "
+    "A predicted token is followed by ‹what it was›, ‹as is› where it stayed, or ‹n› where it comes n-th in the order of prediction; "
     "‿ ties what is masked together; /n is the label of a token; segments have colours."
 )
 
@@ -67,8 +67,8 @@ class _Shown:
         segments = self.before.get("segments", np.zeros(len(seen), dtype=int))
         for place, piece in enumerate(seen):
             note, style = notes.get(place, ("", SEGMENTS[int(segments[place]) % len(SEGMENTS)]))
-            tie = "‿" if goes_on[place] and not piece.startswith(" ") else ""
-            yield Text.assemble((tie, "dim"), (piece, style), (note, style))
+            tie = "‿" if goes_on[place] else ""
+            yield Text.assemble((tie, "dim"), (piece.lstrip() if tie else piece, style), (note, style))
 
     def _goes_on(self) -> np.ndarray:
         """Which tokens are tied to the one before, bool [tokens]."""
@@ -91,6 +91,6 @@ class _Shown:
 
     def _masked(self, seen: int, label: int) -> tuple[str, str]:
         if seen == label:
-            return "‹=›", "bold yellow"
+            return "‹as is›", "bold yellow"
         (was,) = self.tokenizer.pieces([label])
         return f"‹{was.strip()}›", "bold red" if seen == self.tokenizer.vocabulary.mask else "bold magenta"

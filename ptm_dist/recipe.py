@@ -23,7 +23,7 @@ from ptm_dist.objectives.base import Objective
 from ptm_dist.optimizers import OPTIMIZERS
 from ptm_dist.optimizers.base import OptimizerSettings
 from ptm_dist.plugins import plugin
-from ptm_dist.recipe_checks import check_memory, check_task, known
+from ptm_dist.recipe_checks import check_heads, check_memory, check_task, known
 from ptm_dist.schedule import SCHEDULES
 from ptm_dist.store import digest
 
@@ -62,6 +62,8 @@ class Task(Section):
     """What is trained on them."""
     sources: tuple[str, ...] = ()
     """Names of the sources; empty means all of them."""
+    heads_of: str | None = None
+    """Another task whose classifiers this one trains further: the same objectives over longer rows, or with other masks."""
 
 
 class Stage(Section):
@@ -72,6 +74,16 @@ class Stage(Section):
     name: Name
     steps: dict[str, Count]
     """Updates of each task in this stage."""
+    rows: Count | None = None
+    """Examples in a batch of this stage, in place of `batch`."""
+    tokens: Count | None = None
+    """Tokens in a batch of this stage, in place of `batch`."""
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if self.rows and self.tokens:
+            raise ValueError("give either rows or tokens")
+        return self
 
 
 class BatchWarmup(Section):
@@ -228,6 +240,7 @@ class Recipe(Section):
         known("schedule.tasks", self.schedule.tasks if self.schedule else (), self.tasks)
         for name, task in self.tasks.items():
             known(f"tasks.{name}.sources", task.sources, self.sources)
+            check_heads(f"tasks.{name}.heads_of", task, self.tasks)
         return self
 
     @model_validator(mode="after")
@@ -242,12 +255,22 @@ class Recipe(Section):
         for name, task in self.tasks.items():
             check_task(f"tasks.{name}", task, self.corpus.units is not None)
             check_memory(f"tasks.{name}", task, self.model)
-            if task.format.stateful and (self.batch.rows != self.batch.lanes or self.batch.warmup):
+            own = [stage.name for stage in self.stages if name in stage.steps and (stage.rows or stage.tokens)]
+            if task.format.stateful and (self.batch.rows != self.batch.lanes or self.batch.warmup or own):
                 raise ValueError(
                     f"batch.rows {self.batch.rows}: the rows of tasks.{name} go on from batch to batch, one in each lane, so batch.rows "
-                    f"must be batch.lanes ({self.batch.lanes}), without batch.warmup"
+                    f"must be batch.lanes ({self.batch.lanes}) in every stage, without batch.warmup"
                 )
         return self
+
+    def owner(self, task: str) -> str:
+        """Return the task that the classifiers of a task belong to."""
+        return self.tasks[task].heads_of or task
+
+    def rows_of(self, stage: Stage, mean_tokens: float) -> int:
+        """Return the rows of a batch of a stage whose examples have `mean_tokens` on average."""
+        own = stage.rows or stage.tokens
+        return (self.batch.model_copy(update={"rows": stage.rows, "tokens": stage.tokens}) if own else self.batch).rows_of(mean_tokens)
 
     @property
     def planned_stages(self) -> tuple[Stage, ...]:

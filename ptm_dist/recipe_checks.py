@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -31,6 +31,20 @@ def check_task(path: str, task: Task, units: bool) -> None:
             raise ValueError(f"{where}: {objective.kind} does not go with {layout.kind}; bidirectional_lm and word_streams belong together")
         if objective.kind == "classify_sequence" and layout.classes not in (0, objective.head.classes):
             raise ValueError(f"{where}.classes is {objective.head.classes}, but {layout.kind} makes {layout.classes} classes")
+
+
+def check_heads(path: str, task: Task, tasks: Mapping[str, Task]) -> None:
+    """Refuse to share the heads of a task that is not there, has other objectives, or shares those of a third."""
+    if task.heads_of is None:
+        return
+    known(path, [task.heads_of], tasks)
+    owner = tasks[task.heads_of]
+    if owner.heads_of is not None:
+        raise ValueError(f"{path}: {task.heads_of} has the heads of {owner.heads_of} itself; write that")
+    there = [(found.kind, found.head) for found in owner.objectives]
+    missing = [found.kind for found in task.objectives if (found.kind, found.head) not in there]
+    if missing:
+        raise ValueError(f"{path}: {task.heads_of} has no {', '.join(missing)} with as many classes")
 
 
 def check_memory(path: str, task: Task, model: Any) -> None:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -179,6 +179,10 @@ class FilledMask:
     guesses: Guesses
 
 
+MOST_TRIED: Final = 64
+"""Rows that are looked through for a word."""
+
+
 def fill_masks(run: Run, count: int = 3, window: int = 24) -> list[FilledMask]:
     """Hide one word in each of `count` held-out texts and let the model fill it in.
 
@@ -203,15 +207,17 @@ def continue_texts(run: Run, count: int = 2, tokens: int = 24) -> list[tuple[str
 
 
 def _rows_with_words(dataset: Dataset, tokenizer: Tokenizer, count: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield `count` rows spread over the data set, each with the position of a whole word in its middle."""
-    reader, found = RowReader(dataset, 1), 0
-    chunks = range(0, len(dataset.chunks), max(1, len(dataset.chunks) // (4 * count)))
-    for chunk in chunks:
-        tokens = reader.read(chunk, dataset.chunks[chunk].rows // 2)["tokens"].astype(np.int64)
-        words = [place for place in range(2, len(tokens) - 2) if _is_word(tokenizer, tokens[place - 1 : place + 2].tolist())]
-        if words and found < count:
-            found += 1
-            yield tokens, min(words, key=lambda place: abs(place - len(tokens) // 2))
+    """Yield the first row with a whole word in it of each of `count` equal parts of a data set, with the position of one in its middle."""
+    reader, starts = RowReader(dataset, 1), np.cumsum([0, *(chunk.rows for chunk in dataset.chunks)])
+    for part in range(count):
+        rows = range(part * dataset.rows // count, (part + 1) * dataset.rows // count)
+        for row in rows[:MOST_TRIED]:
+            chunk = int(np.searchsorted(starts, row, side="right")) - 1
+            tokens = reader.read(chunk, row - int(starts[chunk]))["tokens"].astype(np.int64)
+            words = [place for place in range(2, len(tokens) - 2) if _is_word(tokenizer, tokens[place - 1 : place + 2].tolist())]
+            if words:
+                yield tokens, min(words, key=lambda place: abs(place - len(tokens) // 2))
+                break
 
 
 def _is_word(tokenizer: Tokenizer, three: list[int]) -> bool:

@@ -43,7 +43,7 @@ def schedule_of(recipe: Recipe, data: DataFolders) -> Schedule:
     stages = tuple(
         StagePlan(
             stage.name,
-            tuple(TaskPlan(task, steps, recipe.batch.rows_of(means[task]), f"{task}.train") for task, steps in stage.steps.items()),
+            tuple(TaskPlan(task, steps, recipe.rows_of(stage, means[task]), f"{task}.train") for task, steps in stage.steps.items()),
         )
         for stage in recipe.planned_stages
     )

@@ -11,6 +11,7 @@ import resource
 import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,7 +89,7 @@ class Trainer:
             last = done == self.schedule.total_steps
             if last or done % self.recipe.evaluate.every_steps == 0:
                 self.evaluate(done)
-            if last or stopping or done % self.recipe.checkpoint.every_steps == 0:
+            if last or stopping or done in self._stage_ends or done % self.recipe.checkpoint.every_steps == 0:
                 self.save(done)
             if stopping and not last:
                 raise StoppedError(f"stopped at step {done:,} as asked; the state is saved. The same command goes on from here.")
@@ -137,7 +138,7 @@ class Trainer:
         return stop_votes > 0
 
     def _active(self, moment: Moment) -> set[str]:
-        return parts_of(moment.task, self.recipe.tasks[moment.task].objectives)
+        return parts_of(self.recipe.owner(moment.task), self.recipe.tasks[moment.task].objectives)
 
     def _count_skipped(self, step: int, finite: bool) -> None:
         self.skipped = 0 if finite else self.skipped + 1
@@ -180,13 +181,20 @@ class Trainer:
     def save(self, done: int) -> None:
         """Write and commit a checkpoint after `done` steps; a failed one is reported and training goes on."""
         started_at = time.perf_counter()
-        saved = self.store.save(done, self._write, self._state(done))
+        saved = self.store.save(done, self._write, self._state(done), self._stage_ends.get(done))
         seconds = round(time.perf_counter() - started_at, 3)
         if saved is None:
             self.report("checkpoint_failed", step=done, seconds=seconds, reason=self.store.failure)
         else:
             size = sum(entry["bytes"] for entry in saved.manifest["files"].values())
             self.report("checkpoint_saved", step=done, seconds=seconds, bytes=size, path=str(saved.path))
+
+    @cached_property
+    def _stage_ends(self) -> dict[int, str]:
+        """The step at which each stage but the last ends, and the name that its checkpoint is kept under."""
+        stages = self.recipe.planned_stages
+        ends = accumulate(sum(stage.steps.values()) for stage in stages[:-1])
+        return {end: f"after-{stage.name}" for end, stage in zip(ends, stages, strict=False)}
 
     def _write(self, directory: Path) -> list[Path]:
         return [*write_state(self.engine, directory), *self.memory.write(directory)]

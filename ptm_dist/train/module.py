@@ -25,12 +25,13 @@ class PretrainingModel(nn.Module):
     def __init__(self, recipe: Recipe, vocabulary: Vocabulary) -> None:
         super().__init__()
         self.objectives = {name: task.objectives for name, task in recipe.tasks.items()}
+        self.owners = {name: recipe.owner(name) for name in recipe.tasks}
         self.numbers = {name: number for number, name in enumerate(recipe.tasks)}
         self.backbone = recipe.model.backbone(vocabulary)
         self.heads = nn.ModuleDict()
         for name, objectives in self.objectives.items():
             for objective in objectives:
-                key = head_name(name, objective)
+                key = head_name(self.owners[name], objective)
                 if key not in self.heads:
                     self.heads[key] = recipe.model.head(objective.head, self.backbone, vocabulary)
         _zero_padding(self)
@@ -50,14 +51,14 @@ class PretrainingModel(nn.Module):
         `weights` what each objective's sum is multiplied with: the caller knows the global counts. Each task has its row of the table of
         tasks, where a family has one.
         """
-        inputs = inputs | {"task_types": torch.full_like(inputs["tokens"], self.numbers[task])}
+        inputs = inputs | {"task_types": torch.full_like(inputs["tokens"], self.numbers[self.owners[task]])}
         hidden, after = self.backbone(inputs, lengths, memory)
         nothing = torch.zeros(0, dtype=torch.int64, device=lengths.device)
         total = hidden.new_zeros((), dtype=torch.float32)
         losses, used = {}, set()
         for objective in self.objectives[task]:
             positions, labels = targets.get(objective.kind, (nothing, nothing))
-            used.add(key := head_name(task, objective))
+            used.add(key := head_name(self.owners[task], objective))
             head = cast("Head", self.heads[key])
             losses[objective.kind] = head.loss(hidden, positions, labels)
             total = total + losses[objective.kind].sum * weights[objective.kind]
@@ -78,15 +79,15 @@ def to_device(batch: MicroBatch, device: torch.device) -> tuple[dict[str, Tensor
 
 
 def head_name(task: str, objective: Objective) -> str:
-    """Return the name of an objective's head: the vocabulary head is shared by all tasks, a classifier belongs to one."""
+    """Return the name of an objective's head: the vocabulary head is shared by all tasks, a classifier belongs to its owner."""
     spec = objective.head
     # A kind may be package.module:Class, and torch allows no dot in the name of a module.
     return spec.kind if spec.classes == 0 else f"{task}-{objective.kind}".replace(".", "_")
 
 
-def parts_of(task: str, objectives: Sequence[Objective]) -> set[str]:
-    """Return the parts of the model that a step of `task` trains: the backbone, its heads, and the pooler under those of sequences."""
-    heads = {head_name(task, objective) for objective in objectives}
+def parts_of(owner: str, objectives: Sequence[Objective]) -> set[str]:
+    """Return the parts of the model that these objectives train: the backbone, their heads, and the pooler under those of sequences."""
+    heads = {head_name(owner, objective) for objective in objectives}
     return {"backbone"} | heads | ({"pooler"} if any(objective.head.kind == "sequence" for objective in objectives) else set())
 
 

@@ -163,4 +163,4 @@ def _named_as(recipe: Recipe, weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def pair_heads(recipe: Recipe) -> list[str]:
     """Return the names of the heads of a recipe that tell true pairs of sentences."""
     found = [(name, objective) for name, task in recipe.tasks.items() for objective in task.objectives]
-    return [head_name(name, objective) for name, objective in found if objective.head == PAIR]
+    return sorted({head_name(recipe.owner(name), objective) for name, objective in found if objective.head == PAIR})

@@ -40,12 +40,14 @@ FOR_A_REASON = "optimizer.", "engine.precision"
 EXTENSION = {"after_steps": 40, "rate": "hold"}
 GROWTH = {"start": 0.5, "steps": 10}
 CONTINUAL = {"kind": "continual_multi_task", "tasks": ["mlm"], "steps_per_task": 40}
+MLM = recipe_to_json(tiny_recipe())["tasks"]["mlm"]
 TOGETHER = {
     "batch.tokens": {"batch.rows": None, "batch.tokens": 64},
     "schedule": {"schedule": CONTINUAL, "stages": []},
     "batch.warmup": {"batch.warmup": GROWTH},
     "extended": {"extended": EXTENSION},
     "corpus.units": {"corpus.units": {"kind": "english"}},
+    "tasks.mlm.heads_of": {"tasks": {"mlm": MLM | {"heads_of": "other"}, "other": MLM}},
     "tasks.mlm.objectives.0.most": {"tasks.mlm.objectives.0.most": 5, "tasks.mlm.objectives.0.choose": "budget"},
     "tasks.mlm.objectives.0.spans": {"tasks.mlm.objectives.0.spans": {"kind": "ngrams"}, "tasks.mlm.objectives.0.choose": "budget"},
 }
@@ -90,7 +92,8 @@ def with_values(changes):
     plain = recipe_to_json(tiny_recipe())
     for path, value in changes.items():
         *parents, last = path.split(".")
-        reduce(lambda node, key: node[int(key) if isinstance(node, list) else key], parents, plain)[last] = value
+        node = reduce(lambda node, key: node[int(key) if isinstance(node, list) else key], parents, plain)
+        node[int(last) if isinstance(node, list) else last] = value
     return recipe_from_json(plain)
 
 
@@ -186,6 +189,7 @@ class TestDigest:
         assert frozen["tasks"]["mlm"]["objectives"][0]["kind"] == "masked_lm"
 
 
+FORMAT, OBJECTIVE = "tasks.mlm.format", "tasks.mlm.objectives.0"
 REFUSED = [
     ({"batch.rows": None}, "batch: give either rows or tokens"),
     ({"batch.tokens": 5}, "batch: give either rows or tokens"),
@@ -201,6 +205,29 @@ REFUSED = [
     ({"checkpoint.keep_last": 1}, "checkpoint.keep_last: 1 should be greater than or equal to 2"),
     ({"optimizer.learning_rate": 0}, "optimizer.learning_rate: 0 should be greater than 0"),
     ({"optimizer.betas": [0.9, 1.5]}, "optimizer.betas.1: 1.5 should be less than 1"),
+    ({"stages.0.rows": 4, "stages.0.tokens": 64}, "stages.0: give either rows or tokens"),
+    ({OBJECTIVE: {"kind": "masked_lm", "unit": "word"}}, f"{OBJECTIVE}: masked_lm hides words, phrases or entities here; add corpus.units"),
+    ({FORMAT: {"kind": "token_labels", "label": "capital", "length": 32}}, f"{FORMAT}: token_labels needs to know words; add corpus.units"),
+    ({OBJECTIVE: {"kind": "bidirectional_lm"}}, f"{OBJECTIVE}: bidirectional_lm does not go with full_sentences"),
+    (
+        {FORMAT: {"kind": "reordered_sentences", "length": 32}, OBJECTIVE: {"kind": "classify_sequence", "classes": 9}},
+        f"{OBJECTIVE}.classes is 9, but reordered_sentences makes 33 classes",
+    ),
+    (
+        {FORMAT: {"kind": "memory_segments", "length": 32}},
+        "batch.rows 16: the rows of tasks.mlm go on from batch to batch, one in each lane",
+    ),
+    ({"model": {"kind": "xlnet", "memory_length": 8}}, "model.memory_length 8: the rows of tasks.mlm do not go on from one another"),
+    (
+        {"model": {"kind": "xlnet", "memory_length": 8}, FORMAT: {"kind": "memory_segments", "length": 32}, "batch.rows": 8},
+        "model.reuse_length 0: the rows of tasks.mlm advance by 16 tokens; write that",
+    ),
+    ({"tasks.mlm.heads_of": "nsp"}, "tasks.mlm.heads_of: 'nsp' is not defined; there are: mlm"),
+    ({"tasks.mlm.heads_of": "mlm"}, "tasks.mlm.heads_of: mlm has the heads of mlm itself; write that"),
+    (
+        {"tasks": {"mlm": MLM | {"heads_of": "other"}, "other": MLM | {"objectives": [{"kind": "causal_lm"}]}}},
+        "tasks.mlm.heads_of: other has no masked_lm with as many classes",
+    ),
     ({"metrics.port": 70000}, "metrics.port: 70000 should be less than or equal to 65535"),
 ]
 

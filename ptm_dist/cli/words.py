@@ -54,7 +54,12 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
         recipe = recipe.model_copy(update={"init": str(Path(recipe.init).absolute())})
     paths = {key: getattr(recipe.tokenizer, key, None) for key in ("folder", "add")}
     found = {key: str(Path(path).absolute()) for key, path in paths.items() if path}
-    return recipe.model_copy(update={"tokenizer": recipe.tokenizer.model_copy(update=found)}) if found else recipe
+    recipe = recipe.model_copy(update={"tokenizer": recipe.tokenizer.model_copy(update=found)}) if found else recipe
+    names = getattr(recipe.corpus.units, "dictionaries", ())
+    if not names:
+        return recipe
+    units = recipe.corpus.units.model_copy(update={"dictionaries": tuple(str(Path(name).absolute()) for name in names)})
+    return recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update={"units": units})})
 
 
 def places_of(recipe: Recipe, run: Path | None, cache: Path, launcher: str = "ray") -> Places:

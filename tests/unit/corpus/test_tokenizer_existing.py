@@ -53,7 +53,7 @@ def test_bare_files_without_a_word_on_special_tokens_are_enough(made, name, tmp_
     assert open_tokenizer(without(made[name], names, tmp_path / name)).vocabulary == load_tokenizer(made[name]).vocabulary
 
 
-@pytest.mark.parametrize("name", MADE.keys() - {"gpt"})
+@pytest.mark.parametrize("name", sorted(MADE.keys() - {"gpt"}))
 def test_what_transformers_saved_is_read_back(made, name, tmp_path):
     theirs = getattr(transformers, MADE[name][1]).from_pretrained(made[name])
     theirs.save_pretrained(tmp_path / name)

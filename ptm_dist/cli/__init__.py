@@ -250,6 +250,14 @@ def diff(
         out.print("no difference")
 
 
+@app.command("systems", epilog="Example: ptm systems")
+def list_systems() -> None:
+    """List the published systems that configs/ holds: date, class, ancestor, paper, recipe, parameters and steps."""
+    from ptm_dist.cli.systems import find_recipes, rows_of, show_systems
+
+    show_systems(out, rows_of(find_recipes()))
+
+
 @app.command(epilog="Example: ptm doctor")
 def doctor() -> None:
     """Check this machine: versions, memory, disk, and what is known to make starts hang."""

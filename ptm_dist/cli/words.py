@@ -55,10 +55,10 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
     paths = {key: getattr(recipe.tokenizer, key, None) for key in ("folder", "add")}
     found = {key: str(Path(path).absolute()) for key, path in paths.items() if path}
     recipe = recipe.model_copy(update={"tokenizer": recipe.tokenizer.model_copy(update=found)}) if found else recipe
-    names = getattr(recipe.corpus.units, "dictionaries", ())
-    if not names:
+    units = recipe.corpus.units
+    if units is None or not getattr(units, "dictionaries", ()):
         return recipe
-    units = recipe.corpus.units.model_copy(update={"dictionaries": tuple(str(Path(name).absolute()) for name in names)})
+    units = units.model_copy(update={"dictionaries": tuple(str(Path(name).absolute()) for name in units.dictionaries)})
     return recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update={"units": units})})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -140,26 +140,66 @@ def _same_cursor(one: TaskPlan, other: TaskPlan) -> bool:
     return (one.task, one.data) == (other.task, other.data)
 
 
-class ContinualMultiTask(BaseModel):
-    """Tasks join one by one, and each gets the same number of updates in all, spread so that none is forgotten.
-
-    Source: ERNIE 2.0 (Sun et al. 2019, section 3.1.3 and table 7): of n + 1 equal parts of a task's updates, s + 1 fall into the
-    stage s that introduces it, counted from 1, and one into each later stage. What does not divide goes into the first stage
-    of the task.
-    """
+class TaskSchedule(BaseModel):
+    """Stages made from a list of tasks that all get the same number of updates."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    kind: Literal["continual_multi_task"] = "continual_multi_task"
+    kind: Any  # the name of the class in the table; a literal there
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     """Tasks in the order in which they join."""
     steps_per_task: Annotated[int, Field(gt=0)]
     """Updates of each task in the whole run."""
 
     @model_validator(mode="after")
-    def _every_stage_has_every_task(self) -> Self:
+    def _a_task_joins_once(self) -> Self:
         if len(set(self.tasks)) < len(self.tasks):
             raise ValueError("a task joins once; remove the second mention")
+        return self
+
+    def stages(self) -> list[dict[str, int]]:
+        """Return the updates of each task, stage by stage."""
+        raise NotImplementedError
+
+
+class Continual(TaskSchedule):
+    """One task after the other, each in a stage of its own, so that nothing keeps the earlier ones from being forgotten.
+
+    Source: ERNIE 2.0 (Sun et al. 2020, section 3.1.3 and table 7), the first of the methods that it compares.
+    """
+
+    kind: Literal["continual"] = "continual"
+
+    def stages(self) -> list[dict[str, int]]:
+        """Return the updates of each task, stage by stage."""
+        return [{task: self.steps_per_task} for task in self.tasks]
+
+
+class MultiTask(TaskSchedule):
+    """All tasks from the start, in one stage.
+
+    Source: ERNIE 2.0 (Sun et al. 2020, section 3.1.3 and table 7), the second of the methods that it compares.
+    """
+
+    kind: Literal["multi_task"] = "multi_task"
+
+    def stages(self) -> list[dict[str, int]]:
+        """Return the updates of each task, stage by stage."""
+        return [dict.fromkeys(self.tasks, self.steps_per_task)]
+
+
+class ContinualMultiTask(TaskSchedule):
+    """Tasks join one by one, and each gets the same number of updates in all, spread so that none is forgotten.
+
+    Source: ERNIE 2.0 (Sun et al. 2020, section 3.1.3 and table 7): of n + 1 equal parts of a task's updates, s + 1 fall into the
+    stage s that introduces it, counted from 1, and one into each later stage. What does not divide goes into the first stage
+    of the task.
+    """
+
+    kind: Literal["continual_multi_task"] = "continual_multi_task"
+
+    @model_validator(mode="after")
+    def _every_stage_has_every_task(self) -> Self:
         if self.steps_per_task <= len(self.tasks):
             raise ValueError(f"{len(self.tasks)} tasks need more than {len(self.tasks)} steps_per_task")
         return self
@@ -171,4 +211,8 @@ class ContinualMultiTask(BaseModel):
         return [dict.fromkeys(self.tasks[:number], unit) | {task: first[number]} for number, task in enumerate(self.tasks)]
 
 
-SCHEDULES: Final = {"continual_multi_task": ContinualMultiTask}
+SCHEDULES: Final[dict[str, type[TaskSchedule]]] = {
+    "continual": Continual,
+    "continual_multi_task": ContinualMultiTask,
+    "multi_task": MultiTask,
+}

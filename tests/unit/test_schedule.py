@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ptm_dist.schedule import ContinualMultiTask, Growth, Schedule, StagePlan, TaskPlan
+from ptm_dist.schedule import SCHEDULES, ContinualMultiTask, Growth, Schedule, StagePlan, TaskPlan
 
 NAMES = ["mlm", "nsp", "sop", "order", "distance"]
 
@@ -74,6 +74,32 @@ def test_no_step_outside_of_the_run(step):
     schedule = Schedule((StagePlan("a", (TaskPlan("mlm", 10, 4, "d"),)), StagePlan("b", (TaskPlan("mlm", 20, 4, "d"),))))
     with pytest.raises(IndexError, match=f"step {step} is not one of the 30 steps"):
         schedule.at(step)
+
+
+FOUR = ("masking", "capitals", "document", "order")
+
+
+class TestTheThreeMethods:
+    """ERNIE 2.0, table 7, in thousands of iterations."""
+
+    def test_one_task_after_the_other(self):
+        found = SCHEDULES["continual"](tasks=FOUR, steps_per_task=50_000).stages()
+        assert found == [{task: 50_000} for task in FOUR]
+
+    def test_all_from_the_start(self):
+        assert SCHEDULES["multi_task"](tasks=FOUR, steps_per_task=50_000).stages() == [dict.fromkeys(FOUR, 50_000)]
+
+    @pytest.mark.parametrize("kind", SCHEDULES)
+    def test_every_method_gives_each_task_the_same(self, kind):
+        found = SCHEDULES[kind](tasks=FOUR, steps_per_task=200).stages()
+        assert {task: sum(stage.get(task, 0) for stage in found) for task in FOUR} == dict.fromkeys(FOUR, 200)
+        assert SCHEDULES[kind].model_fields["kind"].default == kind
+        with pytest.raises(ValueError, match="joins once"):
+            SCHEDULES[kind](tasks=("a", "a"), steps_per_task=50)
+
+    def test_two_hundred_steps_a_task(self):
+        found = SCHEDULES["continual_multi_task"](tasks=FOUR, steps_per_task=200).stages()
+        assert [list(stage.values()) for stage in found] == [[80], [40, 120], [40, 40, 160], [40, 40, 40, 200]]
 
 
 class TestContinualMultiTask:

@@ -37,7 +37,7 @@ def extended(run: RunFolder, recipe: Recipe, rate: str | None) -> Recipe:
         return recipe
     if not _is_prefix(known, recipe):
         raise ConfigError(
-            f"{run.path}: with these stages, steps that were planned would be of other tasks. Add a stage at the end instead."
+            f"{run.path}: with these stages, steps that were planned would be of other tasks or batches. Add a stage at the end instead."
         )
     if recipe.optimizer.schedule.restart == "stage" and len(recipe.planned_stages) > len(known.planned_stages):
         rate = "stretch"  # The new stage has a warm-up and a decay of its own; there is nothing to ask.
@@ -55,16 +55,15 @@ def _only_longer(known: Recipe, recipe: Recipe) -> bool:
 
 
 def _is_prefix(known: Recipe, recipe: Recipe) -> bool:
-    planned = _tasks(known)
-    return all(task == other for task, other in zip(planned, _tasks(recipe), strict=False))
+    return all(step == other for step, other in zip(_steps(known), _steps(recipe), strict=False))
 
 
-def _tasks(recipe: Recipe) -> Iterator[str]:
-    """Yield the task of every step."""
+def _steps(recipe: Recipe) -> Iterator[tuple[str, int | None, int | None]]:
+    """Yield the task of every step, and what its stage says of the batch."""
     for stage in recipe.planned_stages:
         names = list(stage.steps)
         plan = StagePlan(stage.name, tuple(TaskPlan(name, stage.steps[name], 1, name) for name in names))
-        yield from (names[number] for number in plan.sequence)
+        yield from ((names[number], stage.rows, stage.tokens) for number in plan.sequence)
 
 
 def _question(known: Recipe, recipe: Recipe) -> str:

@@ -67,6 +67,14 @@ def test_steps_that_were_planned_stay_what_they_are(tmp_path, steps, fine):
         extended(run, stages(*steps, **TWO), "stretch")
 
 
+def test_batches_that_were_planned_stay_what_they_are(tmp_path):
+    run = claimed(tmp_path)
+    first, more = {"name": "main", "steps": {"mlm": 40}}, {"name": "more", "steps": {"mlm": 5}, "rows": 4}
+    with pytest.raises(ConfigError, match="would be of other tasks or batches"):
+        extended(run, tiny_recipe(stages=[first | {"rows": 8}, more]), "hold")
+    assert extended(run, tiny_recipe(stages=[first, more]), "hold").total_steps == 45
+
+
 def test_a_new_stage_with_its_own_warm_up_asks_nothing(tmp_path):
     schedule = {"optimizer": {"schedule": {"kind": "linear", "warmup_steps": 5, "restart": "stage"}}}
     run = RunFolder(tmp_path / "run")

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from ptm_dist.errors import ConfigError
 from ptm_dist.recipe import Recipe
 from ptm_dist.recipe_errors import explain, kind_of
+from ptm_dist.recipe_scale import AT_MOST, scaled
 from ptm_dist.recipe_yaml import COMMAND_LINE, Keys, Origin, Origins, dump, parse
 from ptm_dist.store import read_json, write_json
 
@@ -24,7 +25,7 @@ def load_recipe(files: Sequence[str | Path], overrides: Sequence[str] = (), text
     """Merge files left to right, each over what it `extends:`, then set `dotted.key=value`.
 
     Paths in `text` take the place of all sources, as one source named text. Mappings merge by key and lists replace; a mapping of
-    another `kind` replaces the whole mapping.
+    another `kind` replaces the whole mapping. `at_most:` bounds what comes out (`recipe_scale`).
 
     Raises:
         ConfigError: a file cannot be read, or the result is no recipe; one line a problem.
@@ -43,7 +44,9 @@ def _loaded(
     # Kinds first: another kind drops the settings of the old one, and must not drop those given beside it.
     for override in sorted(overrides, key=lambda text: not text.partition("=")[0].endswith("kind")):
         data = _override(data, override, origins)
-    return _validated(data, origins)
+    limits = data.pop(AT_MOST, None)
+    recipe = _validated(data, origins)
+    return recipe if limits is None else _validated(scaled(recipe_to_json(recipe), limits), origins)
 
 
 def overlaid(recipe: Recipe, files: Sequence[str | Path], overrides: Sequence[str]) -> Recipe:
@@ -112,6 +115,7 @@ def recipe_schema() -> dict[str, Any]:
     """Return the JSON schema of a recipe file, for editors; a file may leave out what another one gives."""
     schema = Recipe.model_json_schema()
     names = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+    schema["properties"][AT_MOST] = {"type": "object", "description": "Bounds of the settings, shaped like a recipe."}
     schema["properties"]["extends"] = names | {"description": "Recipe files to start from, relative to this one."}
     schema.pop("required", None)
     return schema

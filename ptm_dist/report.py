@@ -208,12 +208,11 @@ def continue_texts(run: Run, count: int = 2, tokens: int = 24) -> list[tuple[str
 
 def _rows_with_words(dataset: Dataset, tokenizer: Tokenizer, count: int) -> Iterator[tuple[np.ndarray, int]]:
     """Yield the first row with a whole word in it of each of `count` equal parts of a data set, with the position of one in its middle."""
-    reader, starts = RowReader(dataset, 1), np.cumsum([0, *(chunk.rows for chunk in dataset.chunks)])
+    reader = RowReader(dataset, 1)
     for part in range(count):
         rows = range(part * dataset.rows // count, (part + 1) * dataset.rows // count)
         for row in rows[:MOST_TRIED]:
-            chunk = int(np.searchsorted(starts, row, side="right")) - 1
-            tokens = reader.read(chunk, row - int(starts[chunk]))["tokens"].astype(np.int64)
+            tokens = reader.row(row)["tokens"].astype(np.int64)
             words = [place for place in range(2, len(tokens) - 2) if _is_word(tokenizer, tokens[place - 1 : place + 2].tolist())]
             if words:
                 yield tokens, min(words, key=lambda place: abs(place - len(tokens) // 2))

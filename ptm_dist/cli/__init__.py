@@ -6,7 +6,7 @@ import sys
 import traceback
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -28,9 +28,6 @@ from ptm_dist.cli.words import (
     run_and_step,
 )
 from ptm_dist.errors import EXIT_CODES, ConfigError, PtmError
-
-if TYPE_CHECKING:
-    from ptm_dist.recipe import Recipe
 
 app = typer.Typer(
     name="ptm",
@@ -211,26 +208,13 @@ def show(
         return
     recipe = recipe_of(words or [])
     if examples:
+        from ptm_dist.cli.examples import show_examples
+
         show_examples(recipe, examples, cache)
         return
     counts = parameter_counts(recipe)
     told = f"{sum(counts.values()):,}: {', '.join(f'{part} {count:,}' for part, count in counts.items())}" if counts else "not known yet"
     sys.stdout.write(f"# digest {recipe.digest}\n# parameters {told}\n{dump_recipe(recipe)}")
-
-
-def show_examples(recipe: Recipe, count: int, cache: Path) -> None:
-    """Prepare a recipe in a folder that is then removed, and print rows of it."""
-    import tempfile
-
-    from ptm_dist.cli.examples import examples_of
-    from ptm_dist.driver.run import Places, prepare_run
-    from ptm_dist.progress import watching
-
-    with tempfile.TemporaryDirectory(prefix="ptm-show-") as folder:
-        with watching(out, recipe.total_steps) as watcher:
-            run = prepare_run(recipe, Places(Path(folder) / recipe.name, cache), watcher)
-        for text in examples_of(recipe, run, count):
-            out.print(text, end="\n\n")
 
 
 @app.command(epilog="Example: ptm diff configs/quickstart.yaml runs/quickstart-1a2b3c4d")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from rich.text import Text
 
+from ptm_dist.cli.words import out
 from ptm_dist.corpus.tokenizer import FolderTokenizer, load_tokenizer
 from ptm_dist.data.batch import Row
 from ptm_dist.data.loader import Reader
 from ptm_dist.data.marks import ENTITY, PHRASE, WORD
+from ptm_dist.driver.run import Places, prepare_run
+from ptm_dist.progress import watching
 from ptm_dist.recipe import Recipe
 from ptm_dist.run import RunFolder
 from ptm_dist.train.attempt import reading_of
@@ -24,6 +29,15 @@ LEGEND: Final = (
     "A predicted token is followed by ‹what it was›, ‹as is› where it stayed, or ‹n› where it comes n-th in the order of prediction; "
     "‿ ties what is masked together; /n is the label of a token; segments have colours."
 )
+
+
+def show_examples(recipe: Recipe, count: int, cache: Path) -> None:
+    """Prepare a recipe in a folder that is then removed, and print rows of it."""
+    with tempfile.TemporaryDirectory(prefix="ptm-show-") as folder:
+        with watching(out, recipe.total_steps) as watcher:
+            run = prepare_run(recipe, Places(Path(folder) / recipe.name, cache), watcher)
+        for text in examples_of(recipe, run, count):
+            out.print(text, end="\n\n")
 
 
 def examples_of(recipe: Recipe, run: RunFolder, count: int) -> Iterator[Text]:

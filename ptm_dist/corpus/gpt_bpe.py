@@ -11,7 +11,7 @@ import tokenizers
 from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
-from ptm_dist.corpus.tokenizer import NO_TEXT, bpe_files, folder_files, lower
+from ptm_dist.corpus.tokenizer import NO_TEXT, bpe_files, folder_files, frequent_letters, lower
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError, DataUnavailableError
 
@@ -94,11 +94,7 @@ class GptBPE(BaseModel):
         return folder_files(gpt_tokenizer(vocab, merges), vocabulary, {"unk_token": UNKNOWN}, config) | bpe_files(vocab, merges)
 
     def _characters(self, words: Counter[str]) -> list[str]:
-        counts = Counter[str]()
-        for word, count in words.items():
-            for letter in word:
-                counts[letter] += count
-        frequent = [letter for letter, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if count >= self.least_count]
+        frequent = frequent_letters(words, self.least_count)
         return [*frequent, *(f"{letter}{END_OF_WORD}" for letter in frequent)]
 
     def _learned(self, words: Counter[str], first: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import chain
@@ -84,6 +85,15 @@ class ByteBPE(BaseModel):
 
 
 NO_TEXT: Final = "tokenizer: there is no text to learn from. Add text to the sources, or relax corpus.clean."
+
+
+def frequent_letters(words: Counter[str], least_count: int) -> list[str]:
+    """Return the characters that occur `least_count` times in counted words, the most frequent first."""
+    counts = Counter[str]()
+    for word, count in words.items():
+        for letter in word:
+            counts[letter] += count
+    return [letter for letter, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if count >= least_count]
 
 
 class _Seen:

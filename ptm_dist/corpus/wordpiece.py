@@ -12,7 +12,7 @@ import tokenizers
 from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
 
-from ptm_dist.corpus.tokenizer import TOKENIZER_FILE, VOCABULARY_FILE, json_file, lower
+from ptm_dist.corpus.tokenizer import NO_TEXT, TOKENIZER_FILE, VOCABULARY_FILE, frequent_letters, json_file, lower
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError, DataUnavailableError
 
@@ -66,7 +66,7 @@ class WordPiece(BaseModel):
         for text in texts:
             words.update(word for word, _ in cutter.pre_tokenize_str(normalizer.normalize_str(text)))
         if not words:
-            raise DataUnavailableError("tokenizer: there is no text to learn from. Add text to the sources, or relax corpus.clean.")
+            raise DataUnavailableError(NO_TEXT)
         characters = _characters(words + _every(self.chinese, self.least_count), self.least_count)
         room = self.vocab_size - len(FIRST) - len(characters)
         if room < 0:
@@ -113,11 +113,8 @@ def _characters(words: Counter[str], least_count: int) -> list[str]:
 
     A character that always stands alone, as Chinese ones and punctuation do, has no such form.
     """
-    counts = Counter[str]()
-    for word, count in words.items():
-        for letter in word if len(word) <= LONGEST_WORD else "":
-            counts[letter] += count
-    frequent = [letter for letter, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if count >= least_count]
+    known = Counter({word: count for word, count in words.items() if len(word) <= LONGEST_WORD})
+    frequent = frequent_letters(known, least_count)
     cutter = bert_cutter()
     joined = [letter for letter in frequent if len(cutter.pre_tokenize_str(f"a{letter}")) == 1 and not _is_chinese(letter)]
     return [*frequent, *(f"##{letter}" for letter in joined)]

@@ -10,6 +10,7 @@ import io
 import tarfile
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -161,6 +162,16 @@ class RowReader:
         self._cached_chunks = cached_chunks
         self._cache: OrderedDict[int, tuple[Chunk, np.ndarray]] = OrderedDict()
         self._files: dict[str, io.BufferedReader] = {}
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """The first row of each chunk."""
+        return np.cumsum([0, *(chunk.rows for chunk in self.dataset.chunks)])
+
+    def row(self, number: int) -> Example:
+        """Return row `number` of the data set; raises as `read` does."""
+        chunk = int(np.searchsorted(self._starts, number, side="right")) - 1
+        return self.read(chunk, number - int(self._starts[chunk]))
 
     def read(self, chunk: int, index: int) -> Example:
         """Return row `index` of chunk number `chunk`.

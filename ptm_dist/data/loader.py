@@ -82,11 +82,6 @@ class Reader:
             for name, directory in self.reading.directories.items()
         }
 
-    @cached_property
-    def _starts(self) -> dict[str, np.ndarray]:
-        """The first row of each chunk, by data set."""
-        return {data: np.cumsum([0, *(chunk.rows for chunk in reader.dataset.chunks)]) for data, reader in self._rows.items()}
-
     def order(self, data: str) -> Order:
         """Return the reading order of a data set.
 
@@ -128,7 +123,7 @@ class Reader:
         times = []
         for time in range(count // lanes):
             numbers = [lane * dataset.rows // lanes + time for lane in mine]
-            rows = [self._rows[data].read(*self._place(data, number)) for number in numbers]
+            rows = [self._rows[data].row(number) for number in numbers]
             times.append(self._cut(task, self._corrupt(task, rows, "held_out", [(0, number) for number in numbers], None), lanes))
         return times
 
@@ -136,7 +131,7 @@ class Reader:
         """Return a micro-batch of the longest row of a task's training data, `rows` times: what memory must hold."""
         data = f"{task}.train"
         number = int(self._rows[data].dataset.lengths.argmax())
-        row = self._corrupt(task, [self._rows[data].read(*self._place(data, number))], "longest", [(0, number)], None)
+        row = self._corrupt(task, [self._rows[data].row(number)], "longest", [(0, number)], None)
         return collate(row * rows, self.reading.vocabulary.pad, rows)
 
     def show(self, task: str, position: int) -> tuple[Example, Row, int]:
@@ -146,11 +141,6 @@ class Reader:
         example = self._rows[data].read(address.chunk, address.place)
         (row,) = self._corrupt(task, [example], "train", [(address.epoch, address.row)], 0)
         return example, row, address.row
-
-    def _place(self, data: str, row: int) -> tuple[int, int]:
-        starts = self._starts[data]
-        chunk = int(np.searchsorted(starts, row, side="right")) - 1
-        return chunk, row - int(starts[chunk])
 
     def _corrupt(self, task: str, examples: Sequence[Example], use: str, keys: list[tuple[int, int]], step: int | None) -> list[Row]:
         """Pass rows with their keys (epoch, row) through the objectives of a task."""

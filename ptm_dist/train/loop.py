@@ -9,7 +9,7 @@ import importlib.metadata
 import math
 import resource
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -151,29 +151,29 @@ class Trainer:
     def _asked_to_stop(self) -> bool:
         return bool(self.stop_signals) or (self.context.rank == 0 and self.run.stop_path.exists())
 
-    def evaluate(self, done: int) -> dict[str, dict[str, float]]:
+    def evaluate(self, done: int) -> None:
         """Measure the held-out loss of every task after `done` steps."""
-        results = {}
         for task, dataset in self.held_out.items():
-            batches = self.loader.reader.held_out(task, f"{task}.validation", self.recipe.evaluate.rows)
+            measured = self._measure(task, self.loader.reader.held_out(task, f"{task}.validation", self.recipe.evaluate.rows))
             for objective in self.recipe.tasks[task].objectives:
-                measured = self._measure(task, objective.kind, batches)
-                results[task] = measured
                 entropy = None
                 if objective.head.classes == 0:
                     entropy = unigram_entropy(dataset.token_counts[objective.predictable(self.loader.reader.reading.vocabulary)])
-                self.report("evaluated", step=done, task=task, objective=objective.kind, unigram_entropy=entropy, **measured)
-        return results
+                fields = measured[objective.kind]
+                self.report("evaluated", step=done, task=task, objective=objective.kind, unigram_entropy=entropy, **fields)
 
-    def _measure(self, task: str, kind: str, times: list[list[MicroBatch]]) -> dict[str, float]:
+    def _measure(self, task: str, times: list[list[MicroBatch]]) -> dict[str, dict[str, float]]:
+        """Return loss, accuracy and targets of each objective; one forward pass serves them all."""
         weights = {objective.kind: 1.0 for objective in self.recipe.tasks[task].objectives}
-        memory = replace(self.memory, _known={})
-        found: list[LossSum] = []
+        memory, found = self.memory.fresh(), list[dict[str, LossSum]]()
         for batches in times:
             for number, batch in enumerate(batches):
                 losses, after = self.engine.evaluate(task, batch, weights, memory.before(task, number))
                 memory.after(task, number, after)
-                found.append(losses[kind])
+                found.append(losses)
+        return {kind: self._mean([losses[kind] for losses in found]) for kind in weights}
+
+    def _mean(self, found: list[LossSum]) -> dict[str, float]:
         mine = [sum(float(loss.sum) for loss in found), sum(float(loss.correct) for loss in found), sum(loss.targets for loss in found)]
         total, correct, count = self.context.sum([float(value) for value in mine])
         return {"loss": total / max(count, 1.0), "accuracy": correct / max(count, 1.0), "targets": count}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,7 +18,7 @@ from ptm_dist.errors import DataIntegrityError
 from ptm_dist.models.base import Memory
 from ptm_dist.train.context import WorkerContext
 
-FILES = "memory-*.safetensors"
+FILES: Final = "memory-*.safetensors"
 
 
 @dataclass
@@ -33,6 +34,10 @@ class LaneMemory:
     @property
     def _mine(self) -> int:
         return self.lanes // self.context.world
+
+    def fresh(self) -> LaneMemory:
+        """Return the same lanes at their beginning."""
+        return LaneMemory(self.context, self.tasks, self.lanes, self.micro)
 
     def before(self, task: str, number: int) -> Memory | None:
         """Return what the rows of a micro-batch remember; None at the beginning."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -41,6 +42,40 @@ class WorkerContext:
         if self.world > 1:
             dist.all_reduce(table, group=self.control)
         return table.tolist()
+
+
+def listen() -> socket.socket:
+    """Return a listening socket of the loopback interface, at which ranks of this machine can meet.
+
+    It is handed to the ranks open: a port that is only found free may be taken before the first rank listens on it.
+    """
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(128)
+    return listener
+
+
+def meet_at(listener: socket.socket, rank: int, world: int) -> Any:
+    """Set what `join` reads, for ranks of one machine that meet at `listener`.
+
+    Returns:
+        For rank 0 the store in which they meet, which serves as long as it is kept.
+
+    """
+    host, port = listener.getsockname()
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(world),
+        "MASTER_ADDR": host,
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # The store serves already: every rank, the first too, is its client.
+    }
+    if rank == 0:
+        store = dist.TCPStore  # pyright: ignore[reportPrivateImportUsage]
+        return store(host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
+    listener.close()
+    return None
 
 
 def join(attempt: int, timeout_seconds: int) -> WorkerContext:

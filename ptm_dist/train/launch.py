@@ -16,6 +16,7 @@ from pathlib import Path
 from ptm_dist.data.loader import die_with_parent
 from ptm_dist.errors import PtmError
 from ptm_dist.run import RunFolder
+from ptm_dist.train.context import listen, meet_at
 from ptm_dist.train.worker import cause_of, work
 
 GRACE_SECONDS = 10.0
@@ -31,10 +32,10 @@ def launch(run: RunFolder, attempt: int, workers: int) -> None:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ptm_dist.train.worker"])
-    port = free_port()
-    ranks = [context.Process(target=_rank, args=(run.path, attempt, rank, workers, port)) for rank in range(workers)]
-    for rank in ranks:
-        rank.start()
+    with listen() as listener:
+        ranks = [context.Process(target=_rank, args=(run.path, attempt, rank, workers, listener)) for rank in range(workers)]
+        for rank in ranks:
+            rank.start()
     try:
         _watch(ranks)
     finally:
@@ -55,26 +56,13 @@ def _watch(ranks: Sequence[BaseProcess]) -> None:
                 deadline = time.monotonic() + GRACE_SECONDS
 
 
-def _rank(run: Path, attempt: int, rank: int, workers: int, port: int) -> None:
+def _rank(run: Path, attempt: int, rank: int, workers: int, listener: socket.socket) -> None:
     # A rank is a child of the forkserver, which ends with the driver, unless a rank keeps the pipe open that tells it.
     os.close(forkserver._forkserver._forkserver_alive_fd)  # type: ignore[attr-defined]
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver turns it into a request to stop.
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(workers),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+    store = meet_at(listener, rank, workers)  # noqa: F841  It serves while it is kept.
     try:
         work(run, attempt, rank)
     except PtmError as error:
         os._exit(error.exit_code)
-
-
-def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody listens on."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]

@@ -17,7 +17,9 @@ from ptm_dist.store import read_json, write_json
 from ptm_dist.train.attempt import attempt
 from ptm_dist.train.context import join, leave
 
-_PEER_TROUBLE = re.compile(r"closed by peer|reset by peer|timed out|timeout|broken pipe|connection refused|gloo|nccl", re.IGNORECASE)
+_PEER_TROUBLE = re.compile(
+    r"closed by peer|reset by peer|timed out|timeout|broken pipe|connection refused|already in use|gloo|nccl", re.IGNORECASE
+)
 
 
 def work(path: Path, number: int, rank: int) -> None:

@@ -28,9 +28,8 @@ from ptm_dist.models.interop import LAYOUTS
 from ptm_dist.objectives.masked_lm import MaskedLM
 from ptm_dist.recipe import Recipe
 from ptm_dist.rng import Draws, RowDraws
-from ptm_dist.train.context import join
+from ptm_dist.train.context import join, listen, meet_at
 from ptm_dist.train.engine import Engine
-from ptm_dist.train.launch import free_port
 from ptm_dist.train.module import PretrainingModel
 
 LENGTH, ROWS, MICRO, RATE = 128, 32, 8, 1e-4
@@ -89,10 +88,10 @@ class Ours:
         torch.manual_seed(1)
         model = PretrainingModel(recipe, self.vocabulary)
         self.weights = {name: weight.detach()[: stored_shape(weight)[0]].clone() for name, weight in model.named_parameters()}
-        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-        os.environ |= alone
+        before = set(os.environ)
+        self.meeting = meet_at(listen(), 0, 1)
         self.engine = Engine(model, recipe, join(1, 60))
-        for name in alone:  # The peer would take them for a distributed run.
+        for name in set(os.environ) - before:  # The peer would take them for a distributed run.
             del os.environ[name]
 
     def step(self, number: int, rows: list[Row]) -> float:

@@ -16,7 +16,7 @@ from ptm_dist.models.base import stored_shape
 from ptm_dist.optimizers.base import parameter_groups
 from ptm_dist.recipe_io import recipe_from_json, recipe_to_json
 from ptm_dist.rng import RowDraws
-from ptm_dist.train.context import join, leave
+from ptm_dist.train.context import join, leave, meet_at
 from ptm_dist.train.engine import Engine
 from ptm_dist.train.module import PretrainingModel, parts_of, to_device
 from ptm_dist.train.state import read_state, write_state
@@ -222,18 +222,12 @@ def overflow(context, stage, path):
     engine.close()
 
 
-def run_rank(rank, world, port, body, *args):
+def run_rank(rank, world, listener, body, *args):
     """Be a rank that does `body`."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(world),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+    store = meet_at(listener, rank, world)  # noqa: F841  It serves while it is kept.
     body(join(1, 60), *args)
     leave()
     os._exit(0)

@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 import torch
 
-from ptm_dist.train.launch import free_port
+from ptm_dist.train.context import listen
 from ptm_dist.train.state import StateFiles
 from tests.contract import engine_ranks
 from tests.contract.engine_ranks import STEPS, active, cases, recipe_of
@@ -26,10 +26,10 @@ def run(world, body, *args):
     """Do `body` on ranks of one process group."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.contract.engine_ranks"])
-    port = free_port()
-    ranks = [context.Process(target=engine_ranks.run_rank, args=(rank, world, port, body, *args)) for rank in range(world)]
-    for rank in ranks:
-        rank.start()
+    with listen() as listener:
+        ranks = [context.Process(target=engine_ranks.run_rank, args=(rank, world, listener, body, *args)) for rank in range(world)]
+        for rank in ranks:
+            rank.start()
     for rank in ranks:
         rank.join(120)
         rank.kill()

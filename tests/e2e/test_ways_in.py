@@ -17,7 +17,7 @@ from ptm_dist.store import read_json, write_json
 from ptm_dist.train import choices
 from ptm_dist.train.attempt import reading_of, schedule_of
 from ptm_dist.train.context import WorkerContext
-from ptm_dist.train.launch import free_port, launch
+from ptm_dist.train.launch import launch
 from ptm_dist.train.module import PretrainingModel
 from tests.tiny import STEPS, ledger, ptm
 
@@ -49,7 +49,7 @@ def test_trial_says_what_a_run_needs_and_leaves_nothing(make_run, tmp_path):
 def test_torchrun_gives_the_same_losses(make_run):
     run, _ = make_run()
     torchrun = Path(sys.executable).with_name("torchrun")
-    words = [str(torchrun), "--nproc-per-node", "2", "--master-port", str(free_port()), "-m", "ptm_dist.train", str(run.path)]
+    words = [str(torchrun), "--nproc-per-node", "2", "--standalone", "-m", "ptm_dist.train", str(run.path)]
     result = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stderr
     other, _ = make_run("other")

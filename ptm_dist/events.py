@@ -57,3 +57,11 @@ def read_events(path: Path, *kinds: str) -> Iterator[dict[str, Any]]:
 def steps_of(path: Path) -> dict[int, dict[str, Any]]:
     """Return the last word on every step; steps that were repeated after a crash count once."""
     return {event["step"]: event for event in read_events(path, "step")}
+
+
+def by_source(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what an `evaluated` event tells of all sources together, `source` "", and then of each that it knows by name."""
+    whole = {name: value for name, value in event.items() if name != "sources"}
+    yield whole | {"source": ""}
+    for source, figures in event.get("sources", {}).items():
+        yield whole | figures | {"source": source}

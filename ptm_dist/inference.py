@@ -119,16 +119,36 @@ def fill_mask(model: Model, text: str, count: int = 5) -> list[Guesses]:
     return guess(model, [*ids, vocabulary.end], places, count)
 
 
-@torch.no_grad()
 def guess(model: Model, ids: list[int], places: list[int], count: int) -> list[Guesses]:
     """Return the likeliest tokens, special ones left out, for the places of a row where its mask stands."""
-    logits = model.head("masked_lm")(model.states(ids)[None], torch.tensor(places))
-    logits[:, list(model.tokenizer.vocabulary.special_ids)] = -torch.inf
-    shares, found = logits.softmax(-1).topk(count)
+    shares, found = _likeliest(model, ids, places, count)
     return [
         tuple((model.tokenizer.decode([token]).strip(), share) for token, share in zip(tokens, row, strict=True))
         for tokens, row in zip(found.tolist(), shares.tolist(), strict=True)
     ]
+
+
+def guess_together(model: Model, ids: list[int], places: list[int], count: int) -> Guesses:
+    """Return the likeliest tokens for all these masks of a row as one text: each given those before it, `count` kept at every step."""
+    kept = [(1.0, ids)]
+    for place in places:
+        longer = []
+        for share, row in kept:
+            shares, found = _likeliest(model, row, [place], count)
+            longer += [
+                (share * more, [*row[:place], token, *row[place + 1 :]])
+                for more, token in zip(shares[0].tolist(), found[0].tolist(), strict=True)
+            ]
+        kept = sorted(longer, key=lambda one: -one[0])[:count]
+    return tuple((model.tokenizer.decode([row[place] for place in places]).replace(" ", ""), share) for share, row in kept)
+
+
+@torch.no_grad()
+def _likeliest(model: Model, ids: list[int], places: list[int], count: int) -> tuple[Tensor, Tensor]:
+    """Return probabilities and tokens, special ones left out, both [places, count]."""
+    logits = model.head("masked_lm")(model.states(ids)[None], torch.tensor(places))
+    logits[:, list(model.tokenizer.vocabulary.special_ids)] = -torch.inf
+    return torch.topk(logits.softmax(-1), count)
 
 
 def _split_at_masks(text: str) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from ptm_dist.errors import ConfigError
+from ptm_dist.events import by_source
 
 Event = dict[str, Any]
 Reading = Callable[[Event], float | None]
@@ -17,18 +18,22 @@ Reading = Callable[[Event], float | None]
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: its Prometheus name, type and help, the event it follows and the value it takes from that event."""
+    """A metric: its Prometheus name, type and help, the event it follows, the value it takes from it, and fields that are its labels."""
 
     name: str
     type: type[Counter] | type[Gauge] | type[Histogram]
     help: str
     event: str
     value: Reading
+    labels: tuple[str, ...] = ()
 
 
 def _field(name: str) -> Reading:
     return lambda event: event.get(name)
 
+
+MEASURED: Final = ("task", "objective", "source")
+"""What tells held-out figures apart; of all sources together `source` is empty, which to Prometheus is no label."""
 
 TABLE: Final = (
     Metric("ptm_train_steps_total", Counter, "Optimizer updates done by this attempt.", "step", lambda _: 1.0),
@@ -52,9 +57,19 @@ TABLE: Final = (
     Metric("ptm_checkpoint_step", Gauge, "Step of the last checkpoint.", "checkpoint_saved", _field("step")),
     Metric("ptm_checkpoint_timestamp_seconds", Gauge, "When the last checkpoint was committed.", "checkpoint_saved", _field("time")),
     Metric("ptm_checkpoint_failures_total", Counter, "Saves that failed; training went on.", "checkpoint_failed", lambda _: 1.0),
-    Metric("ptm_evaluate_loss", Gauge, "Held-out loss, nats.", "evaluated", _field("loss")),
-    Metric("ptm_evaluate_accuracy_ratio", Gauge, "Held-out accuracy of the targets.", "evaluated", _field("accuracy")),
-    Metric("ptm_evaluate_unigram_entropy", Gauge, "Entropy of held-out tokens, nats.", "evaluated", _field("unigram_entropy")),
+    Metric("ptm_evaluate_loss", Gauge, "Held-out loss, nats.", "evaluated", _field("loss"), MEASURED),
+    Metric("ptm_evaluate_accuracy_ratio", Gauge, "Held-out accuracy of the targets.", "evaluated", _field("accuracy"), MEASURED),
+    Metric("ptm_evaluate_targets", Gauge, "Held-out targets that were measured.", "evaluated", _field("targets"), MEASURED),
+    Metric("ptm_evaluate_unigram_entropy", Gauge, "Entropy of held-out tokens, nats.", "evaluated", _field("unigram_entropy"), MEASURED),
+    Metric("ptm_evaluate_baseline_loss", Gauge, "Entropy of held-out labels, nats.", "evaluated", _field("baseline_loss"), MEASURED),
+    Metric(
+        "ptm_evaluate_baseline_accuracy_ratio",
+        Gauge,
+        "Share of the most frequent label.",
+        "evaluated",
+        _field("baseline_accuracy"),
+        MEASURED,
+    ),
 )
 
 
@@ -63,17 +78,23 @@ class Exporter:
 
     def __init__(self, run: str, attempt: int) -> None:
         self.registry = CollectorRegistry()
-        labels = {"run": run, "attempt": str(attempt)}
+        self._labels = {"run": run, "attempt": str(attempt)}
         self._made = [
-            (metric, metric.type(metric.name, metric.help, tuple(labels), registry=self.registry).labels(**labels)) for metric in TABLE
+            (metric, metric.type(metric.name, metric.help, (*self._labels, *metric.labels), registry=self.registry)) for metric in TABLE
         ]
+        for metric, family in self._made:
+            if not metric.labels:
+                family.labels(**self._labels)  # So that a scrape shows it before its first event.
 
     def observe(self, event: Event) -> None:
         """Update every metric that follows this kind of event; missing and undefined values leave it as it was."""
-        for metric, child in self._made:
-            value = metric.value(event) if metric.event == event["event"] else None
-            if value is not None and math.isfinite(value):
-                {Counter: _add, Gauge: _set, Histogram: _observe}[metric.type](child, value)
+        told = list(by_source(event)) if event["event"] == "evaluated" else [event]
+        for metric, family in self._made:
+            for found in told if metric.event == event["event"] else ():
+                value = metric.value(found)
+                if value is not None and math.isfinite(value):
+                    child = family.labels(**self._labels, **{name: found[name] for name in metric.labels})
+                    {Counter: _add, Gauge: _set, Histogram: _observe}[metric.type](child, value)
 
     def serve(self, host: str, port: int) -> str:
         """Serve /metrics from a thread and return its URL; port 0 takes a free one.

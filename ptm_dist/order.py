@@ -8,7 +8,9 @@ processes are not part of the form: they only decide who reads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -103,6 +105,18 @@ class Order:
         if known is None or known[:2] != (epoch, chunk):
             known = self._rows[lane] = (epoch, chunk, self._draws.rekey(self.seed, "order.rows", epoch, lane, chunk).permutation(count))
         return known[2]
+
+
+def divide(sizes: Sequence[int], most: int, least: int) -> list[int]:
+    """Return how many of `most` rows to take of each of several parts: in proportion to what they hold, but `least` of each.
+
+    A part that holds fewer gives all it has. Where `most` does not reach for `least` of each they get equal shares, at least one row.
+    """
+    first = [min(size, least, max(1, most // len(sizes))) for size in sizes]
+    rest = [size - taken for size, taken in zip(sizes, first, strict=True)]
+    spare = min(max(0, most - sum(first)), sum(rest))
+    ends = [end * spare // max(1, sum(rest)) for end in accumulate(rest, initial=0)]
+    return [taken + end - start for taken, (start, end) in zip(first, pairwise(ends), strict=True)]
 
 
 def share(positions: range, lanes: int, rank: int, world: int) -> list[int]:

@@ -43,7 +43,8 @@ def _import(kind: str) -> type[BaseModel]:
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
-        raise PydanticCustomError("plugin_import", "cannot import {kind}: {why}", {"kind": kind, "why": str(error)}) from error
+        hint = "; add its folder to PYTHONPATH" if isinstance(error, ModuleNotFoundError) else ""
+        raise PydanticCustomError("plugin_import", "cannot import {kind}: {why}", {"kind": kind, "why": f"{error}{hint}"}) from error
     if not (isinstance(found, type) and issubclass(found, BaseModel)):
         raise PydanticCustomError("plugin_class", "{kind} is not a pydantic model", {"kind": kind})
     return found

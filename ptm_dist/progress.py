@@ -43,8 +43,9 @@ class _Rate:
 class Display:
     """Shows stages and steps."""
 
-    def __init__(self, console: Console, bar: Progress | None, total_steps: int) -> None:
-        self._console, self._bar, self._total = console, bar, total_steps
+    def __init__(self, console: Console, bar: Progress | None) -> None:
+        self._console, self._bar = console, bar
+        self._total = 0
         self._tasks: dict[str, TaskID] = {}
         self._rate = _Rate()
         self._printed_at = 0.0
@@ -100,8 +101,15 @@ class Display:
             self.say(f"step {event['step'] + 1:,} of {self._total:,}  {note}  {left:.0f} s left")
 
     def _on_evaluated(self, event: dict[str, Any]) -> None:
-        entropy = f", unigram entropy {event['unigram_entropy']:.3f}" if event.get("unigram_entropy") else ""
-        self.say(f"step {event['step']:,}: held-out {event['task']} loss {event['loss']:.3f}{entropy}, accuracy {event['accuracy']:.1%}")
+        name, entropy, labels = event["task"], "", ""
+        if event.get("unigram_entropy"):
+            entropy = f", unigram entropy {event['unigram_entropy']:.3f}"
+        elif event.get("baseline_accuracy"):
+            name = f"{name} {event['objective']}"
+            labels = f" (labels alone {event['baseline_loss']:.3f}, {event['baseline_accuracy']:.1%})"
+        told = f"loss {event['loss']:.3f}{entropy}, accuracy {event['accuracy']:.1%}{labels}"
+        apart = "".join(f"; {source} {figures['loss']:.3f}" for source, figures in event.get("sources", {}).items())
+        self.say(f"step {event['step']:,}: held-out {name} {told}{apart}")
 
     def _on_checkpoint_failed(self, event: dict[str, Any]) -> None:
         self.say(f"step {event['step']:,}: the checkpoint could not be written, training goes on: {event['reason']}")
@@ -111,10 +119,10 @@ class Display:
 
 
 @contextmanager
-def watching(console: Console, total_steps: int) -> Iterator[Watcher]:
+def watching(console: Console) -> Iterator[Watcher]:
     """Show progress while the block runs."""
     if not console.is_terminal:
-        display = Display(console, None, total_steps)
+        display = Display(console, None)
         yield Watcher(display.stage, display.event, display.say)
         return
     columns = (
@@ -126,7 +134,7 @@ def watching(console: Console, total_steps: int) -> Iterator[Watcher]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as bar:
-        display = Display(console, bar, total_steps)
+        display = Display(console, bar)
         yield Watcher(display.stage, display.event, display.say)
 
 
@@ -157,12 +165,12 @@ def show_results(console: Console, run: Run, exported: Path, environment: str) -
     for example in (
         f"ptm report {run.folder.path}",
         f"python -c \"from ptm_dist import load_run; print(load_run('{run.folder.path}').steps())\"",
-        "ptm run configs/quickstart.yaml --text YOUR_FOLDER",
+        f"ptm run configs/{'quickstart_zh' if run.recipe.name == 'quickstart_zh' else 'quickstart'}.yaml --text YOUR_FOLDER",
     ):
         console.print(f"  {example}", markup=False)
 
 
 def _shown(filled: FilledMask) -> Text:
-    guesses = ", ".join(f"{word} {share:.0%}" for word, share in filled.guesses)
+    guesses = ", ".join(f"{word} {share:{'.0%' if share >= 0.01 else '.1%'}}" for word, share in filled.guesses)
     before, after = (" ".join(part.split()) for part in (filled.before, filled.after))
     return Text.assemble(f"  ...{before} ", ("[" + filled.truth.strip() + "]", "bold"), f" {after}...\n", (f"      {guesses}", "cyan"))

@@ -5,6 +5,8 @@ Every field has a tag of `changes`, its own or that of its class; what is tagged
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
@@ -23,8 +25,9 @@ from ptm_dist.objectives.base import Objective
 from ptm_dist.optimizers import OPTIMIZERS
 from ptm_dist.optimizers.base import OptimizerSettings
 from ptm_dist.plugins import plugin
-from ptm_dist.recipe_checks import check_heads, check_memory, check_task, known
-from ptm_dist.schedule import SCHEDULES
+from ptm_dist.recipe_budget import Slot, Steps, unsettled
+from ptm_dist.recipe_checks import check_heads, check_memory, check_names, check_segments, check_task, check_task_types, known
+from ptm_dist.schedule import SCHEDULES, Growth, Schedule, StagePlan, TaskPlan
 from ptm_dist.store import digest
 
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -72,8 +75,9 @@ class Stage(Section):
     change: ClassVar[Change] = "frozen"
 
     name: Name
-    steps: dict[str, Count]
-    """Updates of each task in this stage."""
+    steps: dict[str, Steps]
+    """Updates of each task in this stage, or a budget that becomes updates when data are prepared: `40 epochs`, `137B tokens`,
+    `2.5 hours`."""
     rows: Count | None = None
     """Examples in a batch of this stage, in place of `batch`."""
     tokens: Count | None = None
@@ -84,6 +88,16 @@ class Stage(Section):
         if self.rows and self.tokens:
             raise ValueError("give either rows or tokens")
         return self
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage whose budgets have all become updates."""
+
+    name: str
+    steps: dict[str, int]
+    rows: int | None = None
+    tokens: int | None = None
 
 
 class BatchWarmup(Section):
@@ -166,7 +180,7 @@ class Evaluation(Section):
 
     every_steps: Count = 1000
     rows: Count = 512
-    """Held-out examples of each task, at most; their masks are the same every time."""
+    """Held-out examples of each task, at most; its sources share them. Their masks are the same every time."""
 
 
 class Data(Section):
@@ -199,6 +213,8 @@ class Extension(Section):
     """The steps that were planned at first."""
     rate: ExtendedRate
     """The learning rate: its shape over all steps, so that it jumps up; what it was at the last planned step; a new warm-up and decay."""
+    sources: tuple[Name, ...] = ()
+    """Sources that have joined, in their order: they teach the tokenizer nothing, and lose what they share with those before them."""
 
 
 class Recipe(Section):
@@ -218,7 +234,7 @@ class Recipe(Section):
     model: Annotated[Family, plugin(FAMILIES)]
     tasks: Annotated[dict[Name, Task], Field(min_length=1)]
     stages: tuple[Stage, ...] = ()
-    """Give these, or a `schedule` that makes them."""
+    """Give these, or a `schedule` that makes them; of both, the stages of the schedule come first."""
     schedule: Annotated[Any, plugin(SCHEDULES)] | None = None
     """How tasks join one after the other."""
     extended: Extension | None = None
@@ -233,11 +249,14 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _references_exist(self) -> Self:
-        if bool(self.stages) == (self.schedule is not None):
-            raise ValueError("stages: give either these or a schedule")
+        if not self.all_stages:
+            raise ValueError("stages: give these or a schedule")
+        check_names("stages", [stage.name for stage in self.all_stages])
         for number, stage in enumerate(self.stages):
             known(f"stages.{number}.steps", stage.steps, self.tasks)
         known("schedule.tasks", self.schedule.tasks if self.schedule else (), self.tasks)
+        known("extended.sources", self.later_sources, self.sources)
+        check_task_types("model.task_types", self.model, self.tasks)
         for name, task in self.tasks.items():
             known(f"tasks.{name}.sources", task.sources, self.sources)
             check_heads(f"tasks.{name}.heads_of", task, self.tasks)
@@ -255,6 +274,7 @@ class Recipe(Section):
         for name, task in self.tasks.items():
             check_task(f"tasks.{name}", task, self.corpus.units is not None)
             check_memory(f"tasks.{name}", task, self.model)
+            check_segments(f"tasks.{name}", task, self.model)
             own = [stage.name for stage in self.stages if name in stage.steps and (stage.rows or stage.tokens)]
             if task.format.stateful and (self.batch.rows != self.batch.lanes or self.batch.warmup or own):
                 raise ValueError(
@@ -267,21 +287,77 @@ class Recipe(Section):
         """Return the task that the classifiers of a task belong to."""
         return self.tasks[task].heads_of or task
 
-    def rows_of(self, stage: Stage, mean_tokens: float) -> int:
+    def rows_of(self, stage: Stage | PlannedStage, mean_tokens: float) -> int:
         """Return the rows of a batch of a stage whose examples have `mean_tokens` on average."""
         own = stage.rows or stage.tokens
         return (self.batch.model_copy(update={"rows": stage.rows, "tokens": stage.tokens}) if own else self.batch).rows_of(mean_tokens)
 
     @property
-    def planned_stages(self) -> tuple[Stage, ...]:
-        """The stages, those that a schedule makes included."""
+    def all_stages(self) -> tuple[Stage, ...]:
+        """The stages as they are written, those that a schedule makes first."""
         made = self.schedule.stages() if self.schedule else ()
-        return self.stages or tuple(Stage(name=f"stage-{number}", steps=steps) for number, steps in enumerate(made, 1))
+        return *(Stage(name=f"stage-{number}", steps=steps) for number, steps in enumerate(made, 1)), *self.stages
+
+    @property
+    def budgets(self) -> dict[Slot, str]:
+        """The budgets that have not become updates yet. Nothing trains before there are none."""
+        return {(stage.name, task): steps for stage in self.stages for task, steps in stage.steps.items() if isinstance(steps, str)}
+
+    def with_steps(self, found: Mapping[Slot, int]) -> Recipe:
+        """Return the recipe with updates in place of what stands at some tasks of some stages."""
+        stages = (
+            stage.model_copy(update={"steps": {t: found.get((stage.name, t), n) for t, n in stage.steps.items()}}) for stage in self.stages
+        )
+        return self.model_copy(update={"stages": tuple(stages)})
+
+    @property
+    def planned_stages(self) -> tuple[PlannedStage, ...]:
+        """The stages, those that a schedule makes first.
+
+        Raises:
+            ConfigError: a budget has not become updates yet.
+
+        """
+        if self.budgets:
+            raise unsettled(self.budgets.items())
+        stages = ((stage, {task: n for task, n in stage.steps.items() if isinstance(n, int)}) for stage in self.all_stages)
+        return tuple(PlannedStage(stage.name, steps, stage.rows, stage.tokens) for stage, steps in stages)
+
+    @property
+    def stage_ends(self) -> dict[int, str]:
+        """The step at which each stage but the last ends, and the name that its checkpoint is kept under."""
+        stages = self.planned_stages
+        ends = accumulate(sum(stage.steps.values()) for stage in stages[:-1])
+        return {end: f"after-{stage.name}" for end, stage in zip(ends, stages, strict=False)}
+
+    def plan(self, mean_tokens: Mapping[str, float]) -> Schedule:
+        """Return what every step does, where the examples of each task have `mean_tokens` on average."""
+        stages = tuple(
+            StagePlan(
+                stage.name,
+                tuple(
+                    TaskPlan(task, steps, self.rows_of(stage, mean_tokens[task]), f"{task}.train") for task, steps in stage.steps.items()
+                ),
+            )
+            for stage in self.planned_stages
+        )
+        warmup = self.batch.warmup
+        return Schedule(stages, Growth(warmup.start, warmup.steps) if warmup else None)
 
     @property
     def total_steps(self) -> int:
         """Updates of the whole run."""
         return sum(sum(stage.steps.values()) for stage in self.planned_stages)
+
+    @property
+    def length(self) -> str:
+        """How long the whole run is: its steps, or what is written in their place."""
+        if not self.budgets:
+            return f"{self.total_steps:,} steps"
+        parts = (
+            (f"{steps:,} steps" if isinstance(steps, int) else steps, task) for s in self.all_stages for task, steps in s.steps.items()
+        )
+        return ", ".join(f"{steps} of {task}" for steps, task in parts)
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of an update."""
@@ -302,6 +378,21 @@ class Recipe(Section):
     def sources_of(self, task: str) -> list[str]:
         """Return the names of the sources that a task reads, sorted."""
         return sorted(self.tasks[task].sources or self.sources)
+
+    @property
+    def task_numbers(self) -> dict[str, int]:
+        """The row of the table of tasks that each has: they count as they are first trained, by name where several begin together.
+
+        So tasks that join later move no other, whatever their names.
+        """
+        begins = {task: number for number, stage in reversed(list(enumerate(self.all_stages))) for task in stage.steps}
+        order = sorted(self.tasks, key=lambda task: (begins.get(task, len(self.all_stages)), task))
+        return {task: number for number, task in enumerate(order)}
+
+    @property
+    def later_sources(self) -> tuple[str, ...]:
+        """The sources that joined when the run went on, in their order."""
+        return self.extended.sources if self.extended else ()
 
     def change_of(self, key: str) -> Change:
         """Return whether a run may go on with another value at a dotted path."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -16,6 +16,27 @@ def known(path: str, used: Iterable[str], defined: Any) -> None:
     for name in used:
         if name not in defined:
             raise ValueError(f"{path}: {name!r} is not defined; there are: {', '.join(sorted(defined))}")
+
+
+def check_names(path: str, names: Sequence[str]) -> None:
+    """Refuse a name that stands for two."""
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise ValueError(f"{path}: two are named {name!r}; give one of them another name")
+
+
+def check_task_types(path: str, model: Any, tasks: Sized) -> None:
+    """Refuse more tasks than a table of tasks has rows."""
+    rows = getattr(model, "task_types", 0)
+    if rows and len(tasks) > rows:
+        raise ValueError(f"{path} {rows}: there are {len(tasks)} tasks, and each needs a row; write at least that, or 0 to do without")
+
+
+def check_segments(path: str, task: Task, model: Any) -> None:
+    """Refuse rows of more segments than a table of segment types has rows."""
+    rows = getattr(model, "segments", 0)
+    if 0 < rows < task.format.segments:
+        raise ValueError(f"model.segments {rows}: rows of {path} have {task.format.segments} segments; write that")
 
 
 def check_task(path: str, task: Task, units: bool) -> None:

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from ptm_dist.errors import ConfigError
 from ptm_dist.recipe import Recipe
 from ptm_dist.recipe_errors import explain, kind_of
-from ptm_dist.recipe_scale import AT_MOST, scaled
+from ptm_dist.recipe_merge import STAND_INS, laid_over, merged
+from ptm_dist.recipe_scale import AT_LEAST, AT_MOST, scaled
 from ptm_dist.recipe_yaml import COMMAND_LINE, Keys, Origin, Origins, dump, parse
 from ptm_dist.store import read_json, write_json
 
@@ -25,7 +26,8 @@ def load_recipe(files: Sequence[str | Path], overrides: Sequence[str] = (), text
     """Merge files left to right, each over what it `extends:`, then set `dotted.key=value`.
 
     Paths in `text` take the place of all sources, as one source named text. Mappings merge by key and lists replace; a mapping of
-    another `kind` replaces the whole mapping. `at_most:` bounds what comes out (`recipe_scale`).
+    another `kind` replaces the whole mapping. `stand_ins:` of a file replace corpora of the recipe before it (`recipe_merge`),
+    `at_most:` and `at_least:` bound what comes out (`recipe_scale`).
 
     Raises:
         ConfigError: a file cannot be read, or the result is no recipe; one line a problem.
@@ -38,15 +40,17 @@ def _loaded(
     data: dict[str, Any], origins: Origins, files: Sequence[str | Path], overrides: Sequence[str], text: Sequence[str] = ()
 ) -> Recipe:
     for file in files:
-        data = _merged(data, _read_file(Path(file), origins, ()))
+        data = laid_over(data, _read_file(Path(file), origins, ()))
+    if STAND_INS in data:
+        raise ConfigError(f"{STAND_INS}: no recipe is listed before this file ({origins[(STAND_INS,)].place}); list it after one.")
     if text:
         data = _over_text(data, list(text))
     # Kinds first: another kind drops the settings of the old one, and must not drop those given beside it.
     for override in sorted(overrides, key=lambda text: not text.partition("=")[0].endswith("kind")):
         data = _override(data, override, origins)
-    limits = data.pop(AT_MOST, None)
+    limits = [data.pop(key, None) for key in (AT_MOST, AT_LEAST)]
     recipe = _validated(data, origins)
-    return recipe if limits is None else _validated(scaled(recipe_to_json(recipe), limits), origins)
+    return _validated(scaled(recipe_to_json(recipe), *limits), origins) if limits != [None, None] else recipe
 
 
 def overlaid(recipe: Recipe, files: Sequence[str | Path], overrides: Sequence[str]) -> Recipe:
@@ -115,7 +119,9 @@ def recipe_schema() -> dict[str, Any]:
     """Return the JSON schema of a recipe file, for editors; a file may leave out what another one gives."""
     schema = Recipe.model_json_schema()
     names = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-    schema["properties"][AT_MOST] = {"type": "object", "description": "Bounds of the settings, shaped like a recipe."}
+    for key, way in ((AT_MOST, "Upper"), (AT_LEAST, "Lower")):
+        schema["properties"][key] = {"type": "object", "description": f"{way} bounds of the settings, shaped like a recipe."}
+    schema["properties"][STAND_INS] = {"type": "object", "description": "Sources, by name, in place of a recipe's, and tasks over its own."}
     schema["properties"]["extends"] = names | {"description": "Recipe files to start from, relative to this one."}
     schema.pop("required", None)
     return schema
@@ -153,9 +159,10 @@ def _read_file(path: Path, origins: Origins, parents: tuple[Path, ...]) -> dict[
         raise ConfigError(f"{path}: this is {kind_of(data)}, but a recipe is a mapping; write key: value.")
     base: dict[str, Any] = {}
     for name in _extended(data.pop("extends", []), own):
-        base = _merged(base, _read_file(path.parent / name, origins, (*parents, path.resolve())))
-    origins.update(own)
-    return _merged(base, data)
+        base = laid_over(base, _read_file(path.parent / name, origins, (*parents, path.resolve())))
+    # What is laid over a task stands in the recipe under the task's own name.
+    origins.update(own | {keys[1:]: origin for keys, origin in own.items() if keys[:2] == (STAND_INS, "tasks")})
+    return laid_over(base, data)
 
 
 def _extended(names: Any, origins: Origins) -> list[str]:
@@ -180,14 +187,6 @@ def _read_text(path: Path) -> str:
     if len(data) > LARGEST_BYTES:
         raise ConfigError(f"{path}: larger than {LARGEST_BYTES:,} bytes; a recipe names its data, it does not hold them.")
     return text
-
-
-def _merged(base: Any, over: Any) -> Any:
-    if not (isinstance(base, dict) and isinstance(over, dict)):
-        return over
-    if "kind" in base and "kind" in over and base["kind"] != over["kind"]:
-        return over
-    return base | {key: _merged(base.get(key), value) for key, value in over.items()}
 
 
 def _over_text(data: dict[str, Any], paths: list[str]) -> dict[str, Any]:
@@ -234,8 +233,8 @@ def _number(part: str, length: int, keys: Keys) -> int:
 
 def _set(data: Any, keys: Keys, value: Any) -> Any:
     if not keys:
-        return _merged(data, value)
+        return merged(data, value)
     first, rest = keys[0], keys[1:]
     if isinstance(data, list):
         return [_set(item, rest, value) if number == int(first) else item for number, item in enumerate(data)]
-    return _merged(data, {first: _set(data.get(first) if isinstance(data, dict) else None, rest, value)})
+    return merged(data, {first: _set(data.get(first) if isinstance(data, dict) else None, rest, value)})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +16,11 @@ from torch import Tensor
 
 from ptm_dist.corpus.tokenizer import load_tokenizer
 from ptm_dist.data.dataset import Dataset, RowReader
+from ptm_dist.data.marks import WORD
 from ptm_dist.data.vocabulary import Tokenizer
 from ptm_dist.errors import ConfigError
-from ptm_dist.events import read_events, steps_of
-from ptm_dist.inference import Guesses, Model, continue_text, guess, open_model
+from ptm_dist.events import by_source, read_events, steps_of
+from ptm_dist.inference import Guesses, Model, continue_text, guess_together, open_model
 from ptm_dist.models.generate import Sampling
 from ptm_dist.models.interop import LAYOUTS
 from ptm_dist.models.interop.folder import write_folder
@@ -53,10 +56,10 @@ class Run:
         return pandas.DataFrame([events[step] for step in sorted(events)]).set_index("step") if events else pandas.DataFrame()
 
     def evaluations(self) -> pandas.DataFrame:
-        """Return a frame with a row for each held-out measurement."""
+        """Return a frame with a row for each held-out measurement, and one for each source in it; `source` is "" for all together."""
         import pandas
 
-        return pandas.DataFrame(list(read_events(self.folder.events_path, "evaluated")))
+        return pandas.DataFrame([row for event in read_events(self.folder.events_path, "evaluated") for row in by_source(event)])
 
     def checkpoint(self, step: int | None = None) -> Path:
         """Return the directory of the checkpoint of `step`, by default the newest, after checking its hashes.
@@ -145,7 +148,7 @@ def card(run: Run) -> str:
         dataset = run.folder.data().open(task, "train")
         lines.append(f"- `{task}`: {dataset.rows:,} examples, {dataset.tokens:,} tokens, digest `{dataset.digest[:16]}`")
     measured = last_evaluations(run)
-    figures = [f"- `{task}`: loss {event['loss']:.4f} nats, accuracy {event['accuracy']:.4f}" for task, event in measured.items()]
+    figures = [f"- `{name}`: loss {event['loss']:.4f} nats, accuracy {event['accuracy']:.4f}" for name, event in measured.items()]
     return "\n".join(
         [
             f"# {recipe.name}",
@@ -165,8 +168,14 @@ def card(run: Run) -> str:
 
 
 def last_evaluations(run: Run) -> dict[str, dict[str, Any]]:
-    """Return the last held-out measurement of each task."""
-    return {event["task"]: event for event in read_events(run.folder.events_path, "evaluated")}
+    """Return the last held-out figures by name: of each task (and objective, if it has several), then of each source in it."""
+    last = {(event["task"], event["objective"]): event for event in read_events(run.folder.events_path, "evaluated")}
+    objectives = Counter(task for task, _ in last)
+    return {
+        ", ".join([task, *([objective] if objectives[task] > 1 else []), *([found["source"]] if found["source"] else [])]): found
+        for (task, objective), event in last.items()
+        for found in by_source(event)
+    }
 
 
 @dataclass(frozen=True)
@@ -181,17 +190,19 @@ class FilledMask:
 
 MOST_TRIED: Final = 64
 """Rows that are looked through for a word."""
+_CHINESE: Final = re.compile("[\u4e00-\u9fff]")
+_SPACE_IN_CHINESE: Final = re.compile("(?<=[\u3001-\u303f\u4e00-\u9fff\uff01-\uff65]) (?=[\u3001-\u303f\u4e00-\u9fff\uff01-\uff65])")
 
 
 def fill_masks(run: Run, count: int = 3, window: int = 24) -> list[FilledMask]:
-    """Hide one word in each of `count` held-out texts and let the model fill it in.
+    """Hide one word in each of `count` held-out texts and let the model fill it in; a Chinese word is two characters, both hidden.
 
     `window` is the number of tokens shown around the word; the model sees the whole row.
     """
     task = next(iter(run.recipe.tasks))
     dataset = run.folder.data().open(task, "validation")
     model = open_model(str(run.folder.path))
-    return [_fill(model, tokens, place, window) for tokens, place in _rows_with_words(dataset, model.tokenizer, count)]
+    return [_fill(model, tokens, word, window) for tokens, word in _rows_with_words(dataset, model.tokenizer, count)]
 
 
 def continue_texts(run: Run, count: int = 2, tokens: int = 24) -> list[tuple[str, str]]:
@@ -206,39 +217,70 @@ def continue_texts(run: Run, count: int = 2, tokens: int = 24) -> list[tuple[str
     return found[:count]
 
 
-def _rows_with_words(dataset: Dataset, tokenizer: Tokenizer, count: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield the first row with a whole word in it of each of `count` equal parts of a data set, with the position of one in its middle."""
+def _rows_with_words(dataset: Dataset, tokenizer: Tokenizer, count: int) -> Iterator[tuple[np.ndarray, range]]:
+    """Yield the first row with a whole word in it of each of `count` equal parts of a data set, with the places of one in its middle."""
     reader = RowReader(dataset, 1)
     for part in range(count):
         rows = range(part * dataset.rows // count, (part + 1) * dataset.rows // count)
         for row in rows[:MOST_TRIED]:
-            tokens = reader.row(row)["tokens"].astype(np.int64)
-            words = [place for place in range(2, len(tokens) - 2) if _is_word(tokenizer, tokens[place - 1 : place + 2].tolist())]
+            found = reader.row(row)
+            tokens = found["tokens"].astype(np.int64)
+            marks = found.get("marks", np.zeros(len(tokens), dtype=np.uint8))
+            words = _chinese_words(tokenizer, tokens, marks) or _words(tokenizer, tokens)
             if words:
-                yield tokens, min(words, key=lambda place: abs(place - len(tokens) // 2))
+                yield tokens, min(words, key=lambda word: abs(word.start - len(tokens) // 2))
                 break
 
 
+def _words(tokenizer: Tokenizer, tokens: np.ndarray) -> list[range]:
+    """Return the places of tokens that are words of at least four letters, which neither of their neighbours continues."""
+    return [range(place, place + 1) for place in range(2, len(tokens) - 2) if _is_word(tokenizer, tokens[place - 1 : place + 2].tolist())]
+
+
 def _is_word(tokenizer: Tokenizer, three: list[int]) -> bool:
-    """Is the middle token a word of at least four letters that neither of its neighbours continues?"""
     before, word, after = three
     text = tokenizer.decode([word]).strip()
     begins = tokenizer.decode([before, word]).endswith(f" {text}")
     return len(text) > 3 and text.isalpha() and begins and not tokenizer.decode([word, after]).strip()[len(text) :][:1].isalpha()
 
 
-def _fill(model: Model, tokens: np.ndarray, place: int, window: int) -> FilledMask:
+def _chinese_words(tokenizer: Tokenizer, tokens: np.ndarray, marks: np.ndarray) -> list[range]:
+    """Return the places of Chinese words of two characters; of single characters where rows know of no words."""
+    chinese = [bool(_CHINESE.fullmatch(tokenizer.decode([token]).strip())) for token in tokens.tolist()]
+    goes_on = (marks & WORD).astype(bool).tolist()
+    if not any(goes_on):
+        return [range(place, place + 1) for place in range(2, len(tokens) - 2) if chinese[place]]
+    starts = range(2, len(tokens) - 3)
+    return [range(at, at + 2) for at in starts if chinese[at] and chinese[at + 1] and goes_on[at : at + 3] == [False, True, False]]
+
+
+def _fill(model: Model, tokens: np.ndarray, word: range, window: int) -> FilledMask:
     hidden = tokens.tolist()
-    hidden[place] = model.tokenizer.vocabulary.mask
-    (guesses,) = guess(model, hidden, [place], 3)
-    parts = (slice(max(0, place - window), place), slice(place, place + 1), slice(place + 1, place + window))
+    for place in word:
+        hidden[place] = model.tokenizer.vocabulary.mask
+    parts = (slice(max(0, word.start - window), word.start), slice(word.start, word.stop), slice(word.stop, word.stop + window - 1))
     before, truth, after = (_text_of(model.tokenizer, tokens[part]) for part in parts)
-    return FilledMask(before, truth, after, guesses)
+    return FilledMask(before, truth, after, guess_together(model, hidden, list(word), 3))
 
 
 def _text_of(tokenizer: Tokenizer, tokens: np.ndarray) -> str:
-    """Return the text of a row without its special tokens."""
-    return tokenizer.decode([token for token in tokens.tolist() if token not in tokenizer.vocabulary.special_ids])
+    """Return the text of a row without its special tokens, and without the spaces that a decoder puts between Chinese characters."""
+    return _SPACE_IN_CHINESE.sub(
+        "", tokenizer.decode([token for token in tokens.tolist() if token not in tokenizer.vocabulary.special_ids])
+    )
+
+
+def _held_out_rows(name: str, event: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what was reached, and what a guess without context reaches; of a source both in one row, below those of all."""
+    reached, guess, gain = f"{event['loss']:.4f} nats, accuracy {event['accuracy']:.2%}", [], ""
+    if event.get("unigram_entropy"):
+        guess = [("unigram entropy", f"{event['unigram_entropy']:.4f} nats")]
+        gain = f" ({event['unigram_entropy'] - event['loss']:.2f} nats above the model)"
+    elif event.get("baseline_accuracy"):
+        guess = [("labels alone", f"{event['baseline_loss']:.4f} nats, accuracy {event['baseline_accuracy']:.2%}")]
+    if event["source"]:
+        return [(f"  {event['source']}", "; ".join([reached, *map(" ".join, guess)]))]
+    return [(f"held-out loss, {name}", reached), *((f"held-out {what}", figures + gain) for what, figures in guess)]
 
 
 def summary(run: Run) -> list[tuple[str, str]]:
@@ -246,15 +288,12 @@ def summary(run: Run) -> list[tuple[str, str]]:
     steps = steps_of(run.folder.events_path)
     last = steps[max(steps)] if steps else {}
     tokens, seconds = (sum(event[key] for event in steps.values()) for key in ("tokens", "seconds"))
-    rows = [("steps", f"{len(steps):,} of {run.recipe.total_steps:,}")]
+    rows = [("steps", f"{len(steps):,} of {run.recipe.length.removesuffix(' steps')}")]
     if steps:
         rows += [("training loss", f"{last['loss']:.4f} nats at step {last['step']:,}")]
         rows += [("speed", f"{tokens / seconds:,.0f} tokens/s, {tokens:,} tokens in {seconds:,.0f} s")]
-    for task, event in last_evaluations(run).items():
-        rows += [(f"held-out loss, {task}", f"{event['loss']:.4f} nats, accuracy {event['accuracy']:.2%}")]
-        if event.get("unigram_entropy"):
-            gain = event["unigram_entropy"] - event["loss"]
-            rows += [("held-out unigram entropy", f"{event['unigram_entropy']:.4f} nats ({gain:.2f} nats above the model)")]
+    for name, event in last_evaluations(run).items():
+        rows += _held_out_rows(name, event)
     rows += [("run", str(run.folder.path)), ("event log", str(run.folder.events_path))]
     checkpoints: Sequence[Any] = list_checkpoints(run.folder.checkpoints)
     rows += [("last checkpoint", str(max(checkpoints, key=lambda c: c.step).path))] if checkpoints else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from ptm_dist.data.dataset import MANIFEST, Dataset
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError, ResumeMismatchError, RunOwnedError
 from ptm_dist.recipe import Recipe
+from ptm_dist.recipe_budget import parse_budget
 from ptm_dist.recipe_io import read_recipe, recipe_diff, save_recipe
 from ptm_dist.store import explain_disk_errors, read_json, write_json
 
@@ -34,6 +35,11 @@ class DataFolders:
     def open(self, task: str, split: str) -> Dataset:
         """Open the data set of a task."""
         return Dataset.open(self.datasets[task][split])
+
+    def prepared(self) -> dict[str, str]:
+        """Return what stage of preparation made the tokenizer, and each data set; equal names mean equal bytes, wherever they lie."""
+        made = {f"{task}.{split}": path.parent.name for task, splits in self.datasets.items() for split, path in splits.items()}
+        return made | {"tokenizer": self.tokenizer.parent.name}
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -101,6 +107,11 @@ class RunFolder:
         return self.path / "choices.json"
 
     @property
+    def budgets_path(self) -> Path:
+        """The updates that budgets have become."""
+        return self.path / "budgets.json"
+
+    @property
     def init_path(self) -> Path:
         """The weights that the run starts from, under the names of its own model."""
         return self.path / "init"
@@ -127,7 +138,24 @@ class RunFolder:
         """
         if not self.exists:
             raise ConfigError(f"{self.path}: this is not a run directory (recipe.json is missing). ptm status lists the runs here.")
-        return read_recipe(self.recipe_path)
+        return self.with_known_steps(read_recipe(self.recipe_path))
+
+    def budgets(self) -> list[dict[str, Any]]:
+        """Return every budget of this run that has become updates: stage, task, budget, steps, rows, seconds; oldest first."""
+        return read_json(self.budgets_path) if self.budgets_path.exists() else []
+
+    def note_budgets(self, found: Sequence[dict[str, Any]]) -> None:
+        """Keep what budgets have become; from now on the run never asks again."""
+        if found:
+            write_json(self.budgets_path, [*self.budgets(), *found])
+
+    def with_known_steps(self, recipe: Recipe) -> Recipe:
+        """Return a recipe with updates in place of those of its budgets that this run has settled."""
+        if not recipe.budgets:
+            return recipe
+        known = {(entry["stage"], entry["task"], parse_budget(entry["budget"])): entry["steps"] for entry in self.budgets()}
+        wanted = {slot: (*slot, parse_budget(text)) for slot, text in recipe.budgets.items()}
+        return recipe.with_steps({slot: known[budget] for slot, budget in wanted.items() if budget in known})
 
     def data(self) -> DataFolders:
         """Return where the prepared data lie."""
@@ -135,10 +163,12 @@ class RunFolder:
 
     @property
     def has_data(self) -> bool:
-        """Are the prepared data that this run was given still there?"""
+        """Are the prepared data of all tasks still there?"""
         if not self.data_path.exists():
             return False
-        return all((path / MANIFEST).exists() for splits in self.data().datasets.values() for path in splits.values())
+        datasets = self.data().datasets
+        there = all((path / MANIFEST).exists() for splits in datasets.values() for path in splits.values())
+        return there and datasets.keys() >= self.recipe().tasks.keys()
 
     def claim(self, recipe: Recipe, because: str = "") -> None:
         """Make the directory one of `recipe`, or check that it may go on with it.
@@ -192,18 +222,19 @@ class RunFolder:
         return {self.recipe().digest, *(entry["before"] for entry in self.history()), *inherited["digests"]}
 
     def set_data(self, data: DataFolders) -> None:
-        """Record where the prepared data lie.
+        """Record where the prepared data lie: those of a run that has begun, and of tasks that join it.
 
         Raises:
             ResumeMismatchError: the run was trained on other data.
 
         """
         if self.data_path.exists() and self.checkpoints.exists():
-            known, new = self.data().to_json(), data.to_json()
-            if [Path(p).name for p in _leaves(known)] != [Path(p).name for p in _leaves(new)]:
+            new = data.prepared()
+            others = sorted(name for name, made in self.data().prepared().items() if new.get(name) != made)
+            if others:
                 raise ResumeMismatchError(
-                    f"{self.path} was trained on other data (sources, or the versions of the libraries that read them, changed). "
-                    "Restore them, or choose another directory with --run."
+                    f"{self.path} was trained on other data, of {', '.join(others)} (sources, or the versions of the libraries that read "
+                    "them, changed). Restore them, or choose another directory with --run."
                 )
         write_json(self.data_path, data.to_json())
 
@@ -256,10 +287,6 @@ def _try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _leaves(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else [leaf for key in sorted(value) for leaf in _leaves(value[key])]
 
 
 def default_path(recipe: Recipe, root: Path = Path("runs")) -> Path:

@@ -116,6 +116,11 @@ class Schedule:
         )
         return Moment(step, number, plan.task, plan.data, self._rows(plan, np.array([step]))[0].item(), position)
 
+    def rows_read(self, stage: int, task: int) -> int:
+        """Return the rows that a task of a stage reads, both by their numbers."""
+        plan = self.stages[stage].tasks[task]
+        return self._consumed(stage, task, self.stages[stage].steps) if self.growth else plan.steps * plan.rows
+
     def _consumed(self, stage: int, task: int, steps: int) -> int:
         """Return the rows that a task consumes in the first `steps` of a stage."""
         first, plan = sum(earlier.steps for earlier in self.stages[:stage]), self.stages[stage].tasks[task]

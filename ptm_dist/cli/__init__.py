@@ -59,7 +59,7 @@ def run(
 
     recipe = recipe_of(words, text)
     places = replace(places_of(recipe, run, cache, launcher), because=because, extend=extend)
-    with watching(out, recipe.total_steps) as watcher:
+    with watching(out) as watcher:
         finished = train_run(recipe, places, watcher)
     show_results(out, finished, export_run(finished), sys.prefix)
 
@@ -83,7 +83,7 @@ def train(
 
     recipe = recipe_of(words, text)
     places = replace(places_of(recipe, run, cache, launcher), because=because, extend=extend)
-    with watching(out, recipe.total_steps) as watcher:
+    with watching(out) as watcher:
         rows = try_out(recipe, places, watcher) if trial else summary(train_run(recipe, places, watcher))
     show_table(out, rows)
 
@@ -195,13 +195,16 @@ def show(
     examples: Annotated[
         int, typer.Option("--examples", min=0, help="Print so many rows of each task as training reads them; prepares what is missing.")
     ] = 0,
+    paper: Annotated[bool, typer.Option("--paper", help="Print the recipe beside what was published, line by line.")] = False,
     cache: CacheOption = CACHE,
 ) -> None:
-    """Print a recipe as it is understood, every default filled in, and the parameters of its model; or rows that it trains on."""
+    """Print a recipe as it is understood, every default filled in, and what it costs; or rows that it trains on; or its paper beside it."""
     import json
 
+    from ptm_dist.cli.costs import lines_of
+    from ptm_dist.cost import cost_of
     from ptm_dist.recipe_io import dump_recipe, recipe_schema
-    from ptm_dist.train.module import parameter_counts
+    from ptm_dist.train.budget import told_budgets
 
     if schema:
         out.print_json(json.dumps(recipe_schema()))
@@ -212,9 +215,13 @@ def show(
 
         show_examples(recipe, examples, cache)
         return
-    counts = parameter_counts(recipe)
-    told = f"{sum(counts.values()):,}: {', '.join(f'{part} {count:,}' for part, count in counts.items())}" if counts else "not known yet"
-    sys.stdout.write(f"# digest {recipe.digest}\n# parameters {told}\n{dump_recipe(recipe)}")
+    if paper:
+        from ptm_dist.cli.papers import show_paper
+
+        show_paper(out, recipe, [word for word in words or [] if "=" not in word])
+        return
+    told = "".join(f"# {line}\n" for line in (*lines_of(cost_of(recipe)), *told_budgets(recipe)))
+    sys.stdout.write(f"# digest {recipe.digest}\n{told}{dump_recipe(recipe)}")
 
 
 @app.command(epilog="Example: ptm diff configs/quickstart.yaml runs/quickstart-1a2b3c4d")
@@ -222,7 +229,9 @@ def diff(
     first: Annotated[str, typer.Argument(help="A recipe file or a run directory.")],
     second: Annotated[str, typer.Argument(help="Another one.")],
 ) -> None:
-    """Print what differs between two recipes or runs."""
+    """Print what differs between two recipes or runs, and what each costs."""
+    from ptm_dist.cli.costs import show_costs
+    from ptm_dist.cost import cost_of
     from ptm_dist.recipe_io import recipe_diff
     from ptm_dist.run import RunFolder
 
@@ -232,6 +241,9 @@ def diff(
         out.print(f"{key}: {before} -> {after}", markup=False)
     if not changes:
         out.print("no difference")
+        return
+    out.print()
+    show_costs(out, (first, second), (cost_of(one), cost_of(two)))
 
 
 @app.command("systems", epilog="Example: ptm systems")

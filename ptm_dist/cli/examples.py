@@ -34,7 +34,7 @@ LEGEND: Final = (
 def show_examples(recipe: Recipe, count: int, cache: Path) -> None:
     """Prepare a recipe in a folder that is then removed, and print rows of it."""
     with tempfile.TemporaryDirectory(prefix="ptm-show-") as folder:
-        with watching(out, recipe.total_steps) as watcher:
+        with watching(out) as watcher:
             run = prepare_run(recipe, Places(Path(folder) / recipe.name, cache), watcher)
         for text in examples_of(recipe, run, count):
             out.print(text, end="\n\n")

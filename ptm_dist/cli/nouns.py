@@ -21,7 +21,7 @@ def data_prepare(words: Words, text: TextOption = None, run: RunOption = None, c
     from ptm_dist.progress import watching
 
     recipe = recipe_of(words, text)
-    with watching(out, recipe.total_steps) as watcher:
+    with watching(out) as watcher:
         folder = prepare_run(recipe, places_of(recipe, run, cache), watcher)
     data = folder.data()
     for task, splits in data.datasets.items():
@@ -120,4 +120,6 @@ def _say_dataset(name: str, directory: Path) -> None:
     from ptm_dist.data.dataset import Dataset
 
     dataset = Dataset.open(directory)
-    out.print(f"{name}: {dataset.rows:,} examples, {dataset.tokens:,} tokens, {len(dataset.shards)} shards in {directory}")
+    of = ", ".join(f"{source} {len(part.rows):,}" for source, part in dataset.sources.items() if source)
+    told = f"{dataset.rows:,} examples{of and f' ({of})'}, {dataset.tokens:,} tokens"
+    out.print(f"{name}: {told}, {len(dataset.shards)} shards in {directory}")

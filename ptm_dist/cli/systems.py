@@ -9,9 +9,8 @@ from re import search, split
 from typing import Final, NamedTuple
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from ptm_dist.cli.table import show_columns
 from ptm_dist.errors import ConfigError
 from ptm_dist.recipe_io import load_recipe
 from ptm_dist.recipe_yaml import parse
@@ -70,6 +69,8 @@ class Row:
 HEADINGS: Final = {"family": "class"}
 """Columns that are not called as their field is: Python keeps the word for itself."""
 NUMBERS: Final = ("parameters", "steps")
+STARTING_POINTS: Final = ("quickstart", "domain")
+"""What the names of recipes begin with that are of no published system."""
 
 
 def find_recipes() -> Path:
@@ -86,39 +87,21 @@ def find_recipes() -> Path:
 
 
 def rows_of(folder: Path) -> list[Row]:
-    """Return a row for each recipe in a folder: the systems in the order of the table above, then others by name, without quickstarts.
+    """Return a row for each recipe in a folder: the systems in the order of the table above, then others by name, without starting points.
 
     Raises:
         ConfigError: a file is no recipe.
 
     """
-    found = sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.startswith("quickstart"))
+    found = sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.startswith(STARTING_POINTS))
     published = [stem for stem in SYSTEMS if stem in found]
     return [_row(folder / f"{stem}.yaml") for stem in [*published, *(stem for stem in found if stem not in SYSTEMS)]]
 
 
 def show_systems(console: Console, rows: Iterable[Row]) -> None:
     """Print a table on a terminal, elsewhere a line a row with the columns below each other."""
-    names = [field.name for field in fields(Row)]
-    lines = [tuple(HEADINGS.get(name, name) for name in names), *(astuple(row) for row in rows)]
-    if console.is_terminal:
-        console.print(_table(names, lines), soft_wrap=False)
-        return
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = zip(names, line, widths, strict=True)
-        text = "  ".join(cell.rjust(width) if name in NUMBERS else cell.ljust(width) for name, cell, width in cells)
-        console.print(text, markup=False, soft_wrap=True)
-
-
-def _table(names: list[str], lines: list[tuple[str, ...]]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name, heading in zip(names, lines[0], strict=True):
-        # A number that is cut in two reads as two numbers.
-        table.add_column(heading, justify="right" if name in NUMBERS else "left", no_wrap=name in (*NUMBERS, "date"))
-    for line in lines[1:]:
-        table.add_row(*(Text(cell, overflow="fold") for cell in line))
-    return table
+    heading = [HEADINGS.get(field.name, field.name) for field in fields(Row)]
+    show_columns(console, heading, [astuple(row) for row in rows], numbers=NUMBERS, whole=("date",))
 
 
 def _row(path: Path) -> Row:
@@ -133,7 +116,7 @@ def _row(path: Path) -> Row:
         paper=_reference(recipe.paper),
         recipe=str(path),
         parameters=f"{sum(counts.values()):,}" if counts else UNKNOWN,
-        steps=f"{recipe.total_steps:,}",
+        steps=UNKNOWN if recipe.budgets else f"{recipe.total_steps:,}",
     )
 
 

@@ -78,7 +78,7 @@ def _document(line: str, default_id: str, where: str) -> Document:
     if isinstance(given, bool) or not isinstance(given, str | int):
         raise DataIntegrityError(f'{where}: the field "id" is {given!r}; make it a string or a whole number, or leave it out.')
     if "turns" in record:
-        return _dialogue(str(given), record["turns"], where)
+        return dialogue_document(str(given), record["turns"], where)
     if not isinstance(record.get("text"), str):
         raise DataIntegrityError(f'{where}: no field "text" that holds a string. Each line must be an object such as {{"text": "..."}}.')
     return Document(str(given), record["text"], _meta(record, where))
@@ -100,8 +100,15 @@ def _meta(record: dict[str, Any], where: str) -> dict[str, str]:
     return meta
 
 
-def _dialogue(name: str, turns: Any, where: str) -> Document:
-    """Return a document with a turn a line, and who speaks by number in the order of appearance."""
+def dialogue_document(name: str, turns: Any, where: str) -> Document:
+    """Return a document with a turn a line, and who speaks by number in the order of appearance.
+
+    Turns are texts, of two speakers in turn, or [speaker, text].
+
+    Raises:
+        DataIntegrityError: they are not; `where` says which dialogue.
+
+    """
     if not isinstance(turns, list):
         raise DataIntegrityError(f'{where}: "turns" is no list. Make it texts, or pairs of a speaker and a text.')
     lines, speakers = [], []

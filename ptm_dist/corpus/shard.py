@@ -6,6 +6,7 @@ Several tasks may write shards of one data set side by side, each with its own p
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ptm_dist.data.dataset import LENGTHS, TOKEN_COUNTS, ChunkEntry, ShardEntry, write_manifest
+from ptm_dist.data.dataset import LENGTHS, MANIFEST, SOURCE_TOKEN_COUNTS, TOKEN_COUNTS, ChunkEntry, ShardEntry, write_manifest
 from ptm_dist.data.example import Example, pack
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.store import sha256_bytes, write_atomic
@@ -130,18 +131,27 @@ def _npy(values: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def merge(directory: Path, parts: Sequence[Shards], about: dict[str, Any]) -> None:
-    """Make one data set of the shards that lie in `directory`, in the order of `parts`; the manifest comes last."""
-    write_manifest(
-        directory,
-        [shard for part in parts for shard in part.shards],
-        [chunk for part in parts for chunk in part.chunks],
-        {
-            LENGTHS: np.concatenate([part.lengths for part in parts]).astype("<u4"),
-            TOKEN_COUNTS: np.sum([part.token_counts for part in parts], axis=0, dtype="<i8"),
-        },
-        about,
-    )
+def merge(directory: Path, parts: Sequence[Shards], about: dict[str, Any], sources: Sequence[str] = ()) -> list[str]:
+    """Make one data set of the shards that lie in `directory`, in the order of `parts`; the manifest comes last.
+
+    `sources` names the source of each part where their rows shall be told apart; parts of one source stand together. Returns the
+    files that were written.
+    """
+    arrays = {
+        LENGTHS: np.concatenate([part.lengths for part in parts]).astype("<u4"),
+        TOKEN_COUNTS: np.sum([part.token_counts for part in parts], axis=0, dtype="<i8"),
+    }
+    rows, counts = Counter[str](), dict[str, Any]()
+    for source, part in zip(sources, parts, strict=bool(sources)):
+        if len(part.lengths):
+            rows[source] += len(part.lengths)
+            counts[source] = counts.get(source, 0) + part.token_counts
+    if rows:
+        arrays[SOURCE_TOKEN_COUNTS] = np.stack(list(counts.values())).astype("<i8")
+        about = about | {"sources": [{"name": source, "rows": number} for source, number in rows.items()]}
+    shards, chunks = [shard for part in parts for shard in part.shards], [chunk for part in parts for chunk in part.chunks]
+    write_manifest(directory, shards, chunks, arrays, about)
+    return [MANIFEST, *arrays]
 
 
 def write_dataset(examples: Iterator[Example], directory: Path, vocabulary: Vocabulary, about: dict[str, Any]) -> None:

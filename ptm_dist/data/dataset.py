@@ -11,6 +11,7 @@ import tarfile
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -23,6 +24,7 @@ from ptm_dist.store import digest, read_json, sha256_bytes, sha256_file, write_a
 MANIFEST: Final = "manifest.json"
 LENGTHS: Final = "lengths.npy"
 TOKEN_COUNTS: Final = "token_counts.npy"
+SOURCE_TOKEN_COUNTS: Final = "source_token_counts.npy"
 SCHEMA: Final = 1
 
 
@@ -48,10 +50,19 @@ class ShardEntry:
 
 
 @dataclass(frozen=True)
+class SourcePart:
+    """The rows that are of one source, and how often each id stands in them, int64 [vocabulary size]."""
+
+    rows: range
+    token_counts: np.ndarray
+
+
+@dataclass(frozen=True)
 class Dataset:
     """The manifest of a data set, open for reading rows.
 
-    `lengths` is uint32 [rows], tokens of each row in the order of the shards; `token_counts` is int64 [vocabulary size].
+    `lengths` is uint32 [rows], tokens of each row in the order of the shards; `token_counts` is int64 [vocabulary size]. `sources` are
+    the parts by source where they are kept apart, else one part without a name.
     """
 
     directory: Path
@@ -59,6 +70,7 @@ class Dataset:
     chunks: tuple[ChunkEntry, ...]
     lengths: np.ndarray
     token_counts: np.ndarray
+    sources: dict[str, SourcePart]
     about: dict[str, Any]
     digest: str
 
@@ -81,10 +93,13 @@ class Dataset:
         for shard in shards:
             _check_size(directory / shard.name, shard.bytes)
         arrays = {name: _read_side_file(directory / name, sha256) for name, sha256 in manifest["side_files"].items()}
-        found = cls(directory, shards, chunks, arrays[LENGTHS], arrays[TOKEN_COUNTS], manifest["about"], digest(manifest))
-        if int(sum(chunk.rows for chunk in chunks)) != len(found.lengths):
-            raise DataIntegrityError(f"{directory / MANIFEST}: its chunks hold another number of rows than {LENGTHS} lists.")
-        return found
+        lengths, token_counts = arrays[LENGTHS], arrays[TOKEN_COUNTS]
+        named = manifest["about"].get("sources", [{"name": "", "rows": len(lengths)}])
+        sources = _parts(named, arrays.get(SOURCE_TOKEN_COUNTS, token_counts[None]))
+        for what, rows in (("chunks", [chunk.rows for chunk in chunks]), ("sources", [entry["rows"] for entry in named])):
+            if sum(rows) != len(lengths):
+                raise DataIntegrityError(f"{directory / MANIFEST}: its {what} hold another number of rows than {LENGTHS} lists.")
+        return cls(directory, shards, chunks, lengths, token_counts, sources, manifest["about"], digest(manifest))
 
     @property
     def rows(self) -> int:
@@ -133,6 +148,15 @@ def write_manifest(
             "side_files": hashes,
         },
     )
+
+
+def _parts(named: list[dict[str, Any]], token_counts: np.ndarray) -> dict[str, SourcePart]:
+    """Lay out the rows of sources [{name, rows}], one after the other; `token_counts` is int64 [sources, vocabulary size]."""
+    ends = accumulate(entry["rows"] for entry in named)
+    return {
+        entry["name"]: SourcePart(range(end - entry["rows"], end), counts)
+        for entry, end, counts in zip(named, ends, token_counts, strict=True)
+    }
 
 
 def _check_size(path: Path, expected_bytes: int) -> None:

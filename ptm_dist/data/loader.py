@@ -23,9 +23,12 @@ from ptm_dist.data.dataset import Dataset, RowReader
 from ptm_dist.data.example import Example
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import DataUnavailableError, PeerLostError, PtmError
-from ptm_dist.order import Order, share
+from ptm_dist.order import Order, divide, share
 from ptm_dist.rng import RowDraws
 from ptm_dist.schedule import Moment, Schedule
+
+LEAST_ROWS: Final = 16
+"""Held-out rows of a source that are measured if it has them, however small it is beside the others: fewer tell little."""
 
 
 class Corruptor(Protocol):
@@ -111,20 +114,29 @@ class Reader:
         keys = [(address.epoch, address.row) for address in addresses]
         return self._cut(moment.task, self._corrupt(moment.task, rows, "train", keys, moment.step), moment.rows)
 
-    def held_out(self, task: str, data: str, most_rows: int) -> list[list[MicroBatch]]:
-        """Return this rank's part of `most_rows` rows spread evenly over a held-out data set, masked the same every time.
+    def dataset(self, data: str) -> Dataset:
+        """Return an open data set."""
+        return self._rows[data].dataset
 
-        The inner lists follow one another: where a task carries memory, each row goes on from the one at its place in the list before.
+    def held_out(self, task: str, data: str, most_rows: int) -> dict[str, list[list[MicroBatch]]]:
+        """Return this rank's part of `most_rows` rows of a held-out data set by source, masked the same every time.
+
+        Sources share the rows as `order.divide` says, and are read as if each were alone. The inner lists follow one another: where a task
+        carries memory, each row goes on from the one at its place in the list before.
         """
-        dataset = self._rows[data].dataset
-        count = min(most_rows, dataset.rows)
+        sources = self.dataset(data).sources
+        counts = divide([len(part.rows) for part in sources.values()], most_rows, LEAST_ROWS)
+        return {source: self._spread(task, data, part.rows, count) for (source, part), count in zip(sources.items(), counts, strict=True)}
+
+    def _spread(self, task: str, data: str, rows: range, count: int) -> list[list[MicroBatch]]:
+        """Read `count` rows spread evenly over some; their masks follow from their places in `rows`."""
         lanes = min(self.reading.lanes, count) if task in self.reading.stateful else count
         mine = range(self.reading.rank * lanes // self.reading.world, (self.reading.rank + 1) * lanes // self.reading.world)
         times = []
         for time in range(count // lanes):
-            numbers = [lane * dataset.rows // lanes + time for lane in mine]
-            rows = [self._rows[data].row(number) for number in numbers]
-            times.append(self._cut(task, self._corrupt(task, rows, "held_out", [(0, number) for number in numbers], None), lanes))
+            places = [lane * len(rows) // lanes + time for lane in mine]
+            found = [self._rows[data].row(rows[place]) for place in places]
+            times.append(self._cut(task, self._corrupt(task, found, "held_out", [(0, place) for place in places], None), lanes))
         return times
 
     def longest(self, task: str, rows: int) -> MicroBatch:

@@ -17,7 +17,6 @@ import numpy as np
 from ptm_dist.corpus.shard import Shards, merge
 from ptm_dist.corpus.split import SPLITS
 from ptm_dist.corpus.tokenizer import load_tokenizer
-from ptm_dist.data.dataset import LENGTHS, MANIFEST, TOKEN_COUNTS
 from ptm_dist.data.document import Cut
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.driver.stages import Finished, Progress, Stage, Task, run_stage
@@ -60,14 +59,14 @@ class _Preparation:
 
     def all(self) -> Prepared:
         documents = {name: self._documents(name) for name in sorted(self.recipe.sources)}
-        dealt = self._deal(documents)
-        counts = {name: _counts(found, dealt.results["deal"][name]) for name, found in documents.items()}
+        deals = self._deals(documents)
+        counts = {name: _counts(found, deals[name].results["deal"][name]) for name, found in documents.items()}
         for task in self.recipe.tasks:
             _require_text(task, self._total(task, counts), self.recipe.corpus.split.validation)
-        parts = {name: _dealt_parts(name, found, dealt) for name, found in documents.items()}
-        tokenizer = self._tokenizer(parts, dealt)
+        parts = {name: _dealt_parts(name, found, deals[name]) for name, found in documents.items()}
+        tokenizer = self._tokenizer(parts, deals)
         folder = tokenizer.directory / "tokenizer"
-        tokens = {key: self._tokens(key, parts[key[0]], dealt, tokenizer) for key in self._cuts()}
+        tokens = {key: self._tokens(key, parts[key[0]], deals[key[0]], tokenizer) for key in self._cuts()}
         vocabulary = load_tokenizer(folder).vocabulary
         about = {"vocabulary": vocabulary.to_json(), "tokenizer": tokenizer.digest}
         datasets, written = {}, {}
@@ -90,22 +89,35 @@ class _Preparation:
             self.progress,
         )
 
+    @property
+    def _first(self) -> list[str]:
+        """The sources that a run begins with."""
+        return sorted(self.recipe.sources.keys() - set(self.recipe.later_sources))
+
+    def _deals(self, documents: dict[str, Finished]) -> dict[str, Finished]:
+        """Return the deal of each source. Those that join later are dealt after all before them, whose deals stay as they were."""
+        first, later = self._first, self.recipe.later_sources
+        deals = dict.fromkeys(first, self._deal({name: documents[name] for name in first}))
+        joined = {name: [*first, *later[:number]] for number, name in enumerate(later, 1)}
+        return deals | {name: self._deal({other: documents[other] for other in order}) for name, order in joined.items()}
+
     def _deal(self, documents: dict[str, Finished]) -> Finished:
         corpus = self.recipe.corpus
-        own = {"dedup": corpus.dedup.model_dump(mode="json"), "split": corpus.split.model_dump(mode="json"), "sources": sorted(documents)}
+        own = {"dedup": corpus.dedup.model_dump(mode="json"), "split": corpus.split.model_dump(mode="json"), "sources": list(documents)}
         found = {name: (stage.directory, _part_names(stage)) for name, stage in documents.items()}
         return run_stage(
-            Stage("deal", 1, own, tuple(documents[name].digest for name in sorted(documents))),
+            Stage("deal", 1, own, tuple(stage.digest for stage in documents.values())),
             lambda: [Task("deal", deal, (found, corpus.dedup, corpus.split))],
             self.cache,
             self.progress,
         )
 
-    def _tokenizer(self, parts: dict[str, list[DealtPart]], dealt: Finished) -> Finished:
-        tokenizer = self.recipe.tokenizer
-        everything = [part for name in sorted(parts) for part in parts[name]]
+    def _tokenizer(self, parts: dict[str, list[DealtPart]], deals: dict[str, Finished]) -> Finished:
+        """Learn from what a run begins with, and from nothing that joins it: the tokens of a run never change their meaning."""
+        tokenizer, first = self.recipe.tokenizer, self._first
+        everything = [part for name in first for part in parts[name]]
         return run_stage(
-            Stage("tokenizer", 1, tokenizer.model_dump(mode="json"), (dealt.digest,), (tokenizer.library,)),
+            Stage("tokenizer", 1, tokenizer.model_dump(mode="json"), (deals[first[0]].digest,), (tokenizer.library,)),
             lambda: [Task("train", train_tokenizer, (tokenizer, everything))],
             self.cache,
             self.progress,
@@ -134,6 +146,7 @@ class _Preparation:
         marks = self._marks(key, parts, dealt)
         folders = (tokenizer.directory / "tokenizer", marks and marks.directory)
         inputs = (tokenizer.digest, marks.digest) if marks else (tokenizer.digest,)
+        inputs += (dealt.digest,) if name in self.recipe.later_sources else ()  # Of all others the tokenizer's digest tells it.
         return run_stage(
             Stage("tokens", 2, {"source": name, "cut": asdict(cut)}, inputs),
             lambda: [Task(part.deal.stem, tokenize_part, (part.deal.stem, part, cut, folders)) for part in parts],
@@ -146,19 +159,18 @@ class _Preparation:
         marked = any("marks" in objective.reads for objective in settings.objectives)
         own = {"task": task, "format": settings.format.model_dump(mode="json"), "marked": marked}
         layout = Layout(settings.format, Vocabulary(**about["vocabulary"]), marked)
-        sources = [tokens[name, settings.format.cut] for name in self._sources_of(task)]
-        groups = {split: _groups(sources, split) for split in SPLITS}
+        sources = {name: tokens[name, settings.format.cut] for name in self._sources_of(task)}
+        groups = _all_groups(sources)
+        # What is held out of several sources is told apart by their names; of one source there is nothing to tell apart.
+        apart = {"sources": list(sources)} if len(sources) > 1 else {}
 
         def finish(directory: Path, results: dict[str, Any]) -> list[str]:
-            return _merge_splits(directory, results, about | {"format": own["format"]})
+            named = {name: groups[name].source for name in results}
+            return _merge_splits(directory, results, named, about | {"format": own["format"]})
 
         return run_stage(
-            Stage("examples", 2, own, tuple(stage.digest for stage in sources)),
-            lambda: [
-                Task(name, write_examples, (name, prefixes, layout))
-                for split in SPLITS
-                for name, prefixes in ((f"{split}-{n:05d}", group) for n, group in enumerate(groups[split]))
-            ],
+            Stage("examples", 2, own | apart, tuple(stage.digest for stage in sources.values())),
+            lambda: [Task(name, write_examples, (name, group.parts, layout)) for name, group in groups.items()],
             self.cache,
             self.progress,
             finish,
@@ -208,6 +220,25 @@ def _dealt_parts(name: str, documents: Finished, dealt: Finished) -> list[DealtP
     return [DealtPart(documents.directory / f"{part}.jsonl.zst", where / f"{part}.npy") for part in _part_names(documents)]
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Parts whose examples one task writes; `source` names theirs where it must not be mixed with others."""
+
+    source: str
+    parts: list[Path]
+
+
+def _all_groups(sources: dict[str, Finished]) -> dict[str, _Group]:
+    """Return the groups of all splits by the names of their tasks. Training mixes sources; what is held out keeps them apart."""
+    found = {}
+    for split in SPLITS:
+        mixed = split == "train" or len(sources) == 1
+        together = {"": list(sources.values())} if mixed else {name: [stage] for name, stage in sources.items()}
+        groups = [_Group(source, parts) for source, stages in together.items() for parts in _groups(stages, split)]
+        found |= {f"{split}-{number:05d}": group for number, group in enumerate(groups)}
+    return found
+
+
 def _groups(sources: Sequence[Finished], split: str) -> list[list[Path]]:
     """Gather parts into groups of about GROUP_TOKENS, so that small parts do not each end in a short row."""
     groups: list[list[Path]] = []
@@ -250,14 +281,15 @@ def _require_examples(task: str, sizes: dict[str, dict[str, Any]]) -> None:
             )
 
 
-def _merge_splits(directory: Path, results: dict[str, Any], about: dict[str, Any]) -> list[str]:
-    """Write the manifest of each split, and return the files that belong to it."""
+def _merge_splits(directory: Path, results: dict[str, Any], sources: dict[str, str], about: dict[str, Any]) -> list[str]:
+    """Write the manifest of each split, and return the files that belong to it; `sources` names the source of each task, if it has one."""
     files = []
     for split in SPLITS:
         names = [name for name in results if name.startswith(f"{split}-")]
         if names:
-            merge(directory / split, [_shards(directory, name, results[name]) for name in names], about | {"split": split})
-            files += [f"{split}/{name}" for name in (MANIFEST, LENGTHS, TOKEN_COUNTS)]
+            shards = [_shards(directory, name, results[name]) for name in names]
+            apart = [sources[name] for name in names if sources[name]]
+            files += [f"{split}/{name}" for name in merge(directory / split, shards, about | {"split": split}, apart)]
     return files
 
 

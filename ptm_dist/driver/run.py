@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ptm_dist.driver.change import extended
+from ptm_dist.driver.budget import in_hours, timed
+from ptm_dist.driver.change import extended, joined_sources
 from ptm_dist.driver.cluster import start_ray
 from ptm_dist.driver.prepare import prepare
 from ptm_dist.driver.train import train
 from ptm_dist.events import read_events
-from ptm_dist.recipe import Recipe
+from ptm_dist.recipe import Extension, Recipe
+from ptm_dist.recipe_io import recipe_diff, save_recipe
 from ptm_dist.report import Run, export
 from ptm_dist.run import DataFolders, RunFolder
+from ptm_dist.train.budget import Settled, settle
 from ptm_dist.train.committed import list_checkpoints
 from ptm_dist.train.weights import require_same_settings, source_of, take_over
 
@@ -45,7 +48,7 @@ class Watcher:
 
 
 def prepare_run(recipe: Recipe, places: Places, watcher: Watcher) -> RunFolder:
-    """Claim the run directory and prepare what is missing of its data.
+    """Claim the run directory and prepare what is missing of its data; budgets become steps, but for those in hours.
 
     Raises:
         ConfigError: the weights of `init:` are not there, or of another model or tokenizer.
@@ -53,11 +56,10 @@ def prepare_run(recipe: Recipe, places: Places, watcher: Watcher) -> RunFolder:
     """
     run = RunFolder(places.run)
     _require_weights(run, recipe)
-    recipe = extended(run, recipe, places.extend)
-    run.claim(recipe, places.because)
-    start_ray(recipe)
-    prepared = prepare(recipe, places.cache, watcher.stage)
-    run.set_data(DataFolders(prepared.tokenizer.resolve(), _absolute(prepared.datasets)))
+    recipe = _claimed(run, recipe, places, watcher)
+    run.set_data(_prepared(recipe, places, watcher))
+    if not in_hours(recipe):
+        recipe = _with_steps(run, recipe, places, watcher)
     _take_weights(run, recipe)
     return run
 
@@ -72,16 +74,78 @@ def train_run(recipe: Recipe, places: Places, watcher: Watcher) -> Run:
     """
     run = RunFolder(places.run)
     _require_weights(run, recipe)
-    recipe = extended(run, recipe, places.extend)
-    run.claim(recipe, places.because)
+    recipe = _claimed(run, recipe, places, watcher)
     with run.owned("driver"):
         watcher.say(where_it_stands(run, recipe))
         if not finished(run, recipe):
             if not run.has_data:
-                prepare_run(recipe, places, watcher)
+                run.set_data(_prepared(recipe, places, watcher))
+            recipe = _with_steps(run, recipe, places, watcher)
             _take_weights(run, recipe)
             train(run, places.launcher, watcher.event)
     return Run(run)
+
+
+def _claimed(run: RunFolder, recipe: Recipe, places: Places, watcher: Watcher) -> Recipe:
+    """Make the directory one of a recipe, or go on with its run; return the recipe with the steps that the run knows of its budgets."""
+    recipe, found = run.with_known_steps(recipe), list[Settled]()
+    if run.exists and not (known := run.recipe()).budgets:
+        if recipe.budgets:
+            # Another budget: what becomes of the run is asked of steps, so these come first.
+            _require_like(run, known, recipe)
+            with run.owned("driver"):
+                found = _settled(run, recipe, _data_of(run, known, recipe, places, watcher), places, watcher)
+        recipe = extended(run, _with(recipe, found), places.extend)
+    run.claim(recipe, places.because)
+    run.note_budgets([asdict(budget) for budget in found])
+    return recipe
+
+
+def _require_like(run: RunFolder, known: Recipe, recipe: Recipe) -> None:
+    """Refuse a recipe of another run before its data are prepared."""
+    frozen = {key.split(".")[0] for key, _, _ in recipe_diff(known, recipe) if known.change_of(key) == "frozen"}
+    if frozen - {"stages", "schedule", "extended", "tasks", "sources"}:
+        run.claim(recipe)
+
+
+def _data_of(run: RunFolder, known: Recipe, recipe: Recipe, places: Places, watcher: Watcher) -> DataFolders:
+    """Return the data of a recipe that makes a run longer; how much longer is not known, and does not matter to them."""
+    if run.has_data and (recipe.tasks, recipe.sources) == (known.tasks, known.sources):
+        return run.data()
+    sources = joined_sources(known, recipe)
+    longer = Extension(after_steps=known.total_steps, rate="hold", sources=sources) if sources else None
+    return _prepared(recipe.model_copy(update={"extended": longer}), places, watcher)
+
+
+def _prepared(recipe: Recipe, places: Places, watcher: Watcher) -> DataFolders:
+    start_ray(recipe)
+    prepared = prepare(recipe, places.cache, watcher.stage)
+    return DataFolders(prepared.tokenizer.resolve(), _absolute(prepared.datasets))
+
+
+def _with_steps(run: RunFolder, recipe: Recipe, places: Places, watcher: Watcher) -> Recipe:
+    """Return the recipe with steps in place of budgets, and write both into the run for good."""
+    if not recipe.budgets:
+        return recipe
+    found = _settled(run, recipe, run.data(), places, watcher)
+    run.note_budgets([asdict(budget) for budget in found])
+    recipe = _with(recipe, found)
+    save_recipe(recipe, run.recipe_path)
+    return recipe
+
+
+def _settled(run: RunFolder, recipe: Recipe, data: DataFolders, places: Places, watcher: Watcher) -> list[Settled]:
+    hours = in_hours(recipe)
+    if hours:
+        watcher.say(f"timing some steps of {', '.join(f'{task} in stage {stage}' for stage, task in sorted(hours))}")
+    found = settle(recipe, data, timed(recipe, data, run.path / "timing", places.launcher) if hours else {})
+    for budget in found:
+        watcher.say(budget.line)
+    return found
+
+
+def _with(recipe: Recipe, found: Sequence[Settled]) -> Recipe:
+    return recipe.with_steps({(budget.stage, budget.task): budget.steps for budget in found})
 
 
 def _require_weights(run: RunFolder, recipe: Recipe) -> None:
@@ -98,19 +162,19 @@ def _take_weights(run: RunFolder, recipe: Recipe) -> None:
 
 def finished(run: RunFolder, recipe: Recipe) -> bool:
     """Return whether the checkpoint of the last step is there."""
-    return any(found.step == recipe.total_steps for found in list_checkpoints(run.checkpoints))
+    return not recipe.budgets and any(found.step == recipe.total_steps for found in list_checkpoints(run.checkpoints))
 
 
 def where_it_stands(run: RunFolder, recipe: Recipe) -> str:
     """Return the first line of every command: which run, and whether it is new or goes on."""
     found = list_checkpoints(run.checkpoints)
     if not found:
-        return f"run {run.path}: new, {recipe.total_steps:,} steps"
+        return f"run {run.path}: new, {recipe.length}"
     newest = max(found, key=lambda checkpoint: checkpoint.step)
-    if newest.step == recipe.total_steps:
+    if not recipe.budgets and newest.step == recipe.total_steps:
         return f"run {run.path}: finished, {newest.step:,} steps"
     minutes = max(0.0, time.time() - newest.path.stat().st_mtime) / 60
-    return f"run {run.path}: resuming at step {newest.step:,} of {recipe.total_steps:,} (saved {minutes:.0f} min ago)"
+    return f"run {run.path}: resuming at step {newest.step:,} of {recipe.length.removesuffix(' steps')} (saved {minutes:.0f} min ago)"
 
 
 def export_run(run: Run) -> Path:
@@ -129,6 +193,7 @@ def trial(recipe: Recipe, places: Places, watcher: Watcher) -> list[tuple[str, s
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ptm-trial-")))
         here = Places(folder / recipe.name, places.cache, places.launcher)
         run = prepare_run(recipe, here, watcher)
+        recipe = _with_steps(run, run.recipe(), here, watcher)
         run.trial_path.write_text(f"{TRIAL_STEPS}\n")
         train(run, here.launcher, watcher.event)
         return _verdict(recipe, run)

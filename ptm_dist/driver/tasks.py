@@ -136,8 +136,11 @@ def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
 
 
 def deal(directory: Path, sources: dict[str, tuple[Path, list[str]]], dedup: DedupSettings, split: SplitSettings) -> Output:
-    """Decide once, over all sources in canonical order, what becomes of each document: SOURCE/PART.npy, uint8 [documents]."""
-    order = [(source, part) for source in sorted(sources) for part in sources[source][1]]
+    """Decide once, over all sources in the order given, what becomes of each document: SOURCE/PART.npy, uint8 [documents].
+
+    Of equal documents the first is kept, so no source changes what became of those before it.
+    """
+    order = [(source, part) for source in sources for part in sources[source][1]]
     keys = [np.load(sources[source][0] / f"{part}.keys.npy") for source, part in order]
     joined = np.concatenate([np.empty((0, 3), dtype="<u8"), *keys])
     codes = split_codes(joined[:, 2], split)

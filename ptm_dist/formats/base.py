@@ -41,6 +41,11 @@ class Format(BaseModel):
         """How many labels rows have; 0: none, or as many as the text brings."""
         return 0
 
+    @property
+    def segments(self) -> int:
+        """How many segments a row has at most, counted from 0 in `segments`."""
+        return 2 if self.classes else 1
+
     def meaning(self, label: int) -> str:
         """Say what a label of a row means, for people."""
         return ""

@@ -26,6 +26,11 @@ class LabelledPair(Format):
     """Most tokens of a row, [CLS] and both [SEP] included."""
 
     @property
+    def segments(self) -> int:
+        """The two texts."""
+        return TEXTS
+
+    @property
     def cut(self) -> Cut:
         """The two texts, with the label."""
         return Cut("pair")

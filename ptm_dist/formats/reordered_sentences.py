@@ -42,6 +42,11 @@ class ReorderedSentences(Format):
         """The orders of 1 to `most` segments."""
         return classes(self.most)
 
+    @property
+    def segments(self) -> int:
+        """As many as are reordered."""
+        return self.most
+
     def meaning(self, label: int) -> str:
         """Say what a label means."""
         return "segments " + " ".join(map(str, permutation(label)))

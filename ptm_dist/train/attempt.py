@@ -19,12 +19,13 @@ from ptm_dist.events import EventLog, read_events
 from ptm_dist.metrics import Exporter
 from ptm_dist.recipe import Recipe
 from ptm_dist.run import DataFolders, RunFolder
-from ptm_dist.schedule import Growth, Schedule, StagePlan, TaskPlan
+from ptm_dist.schedule import Schedule
 from ptm_dist.store import digest
 from ptm_dist.train.choices import settle
 from ptm_dist.train.commit import CheckpointStore
 from ptm_dist.train.context import WorkerContext
 from ptm_dist.train.engine import Engine
+from ptm_dist.train.evaluation import HeldOut
 from ptm_dist.train.loop import Reporter, Trainer
 from ptm_dist.train.memory import LaneMemory
 from ptm_dist.train.module import PretrainingModel
@@ -40,15 +41,7 @@ def schedule_of(recipe: Recipe, data: DataFolders) -> Schedule:
         dataset = data.open(task, "train")
         require_rows(dataset, "training")
         means[task] = dataset.tokens / dataset.rows
-    stages = tuple(
-        StagePlan(
-            stage.name,
-            tuple(TaskPlan(task, steps, recipe.rows_of(stage, means[task]), f"{task}.train") for task, steps in stage.steps.items()),
-        )
-        for stage in recipe.planned_stages
-    )
-    warmup = recipe.batch.warmup
-    return Schedule(stages, Growth(warmup.start, warmup.steps) if warmup else None)
+    return recipe.plan(means)
 
 
 def stateful_tasks(recipe: Recipe) -> frozenset[str]:
@@ -94,8 +87,8 @@ def build(recipe: Recipe, run: RunFolder, context: WorkerContext, report: Report
     engine = Engine(PretrainingModel(recipe, data.vocabulary), recipe, context)
     loader = Loader(replace(reading, micro=recipe.batch.micro_rows), schedule, recipe.data.loader_processes, recipe.data.prefetch_steps)
     store = CheckpointStore(run.checkpoints, context, recipe.checkpoint.keep_last)
-    held_out = {task: data.open(task, "validation") for task in recipe.tasks}
     memory = LaneMemory(context, reading.stateful, recipe.batch.lanes, recipe.batch.micro_rows)
+    held_out = HeldOut(recipe, context, engine, loader.reader, memory)
     return Trainer(recipe, run, context, schedule, loader, engine, store, report, held_out, memory)
 
 

@@ -11,11 +11,9 @@ import resource
 import time
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 
 from ptm_dist.data.batch import MicroBatch
@@ -25,7 +23,6 @@ from ptm_dist.errors import NumericError, ResumeMismatchError, StoppedError
 from ptm_dist.events import EventLog
 from ptm_dist.faults import reached
 from ptm_dist.metrics import Exporter
-from ptm_dist.models.heads import LossSum
 from ptm_dist.recipe import Recipe
 from ptm_dist.run import RunFolder
 from ptm_dist.schedule import Moment, Schedule
@@ -33,6 +30,7 @@ from ptm_dist.train.commit import CheckpointStore
 from ptm_dist.train.committed import Checkpoint
 from ptm_dist.train.context import WorkerContext
 from ptm_dist.train.engine import Engine
+from ptm_dist.train.evaluation import HeldOut
 from ptm_dist.train.loss_scale import LossScale
 from ptm_dist.train.memory import LaneMemory
 from ptm_dist.train.module import parts_of
@@ -67,7 +65,7 @@ class Trainer:
     engine: Engine
     store: CheckpointStore
     report: Reporter
-    held_out: dict[str, Dataset]
+    held_out: HeldOut
     memory: LaneMemory
     skipped: int = 0
     stop_signals: list[int] = field(default_factory=list)
@@ -80,6 +78,8 @@ class Trainer:
             NumericError: the gradient was not finite too many times in a row.
 
         """
+        if not start:
+            self.evaluate(0)  # What there is to gain; and an evaluation that cannot be done fails now, not after hours.
         waiting_since = time.perf_counter()
         for moment, batches in self.loader.steps(start, stop):
             data_seconds = time.perf_counter() - waiting_since
@@ -153,30 +153,9 @@ class Trainer:
 
     def evaluate(self, done: int) -> None:
         """Measure the held-out loss of every task after `done` steps."""
-        for task, dataset in self.held_out.items():
-            measured = self._measure(task, self.loader.reader.held_out(task, f"{task}.validation", self.recipe.evaluate.rows))
-            for objective in self.recipe.tasks[task].objectives:
-                entropy = None
-                if objective.head.classes == 0:
-                    entropy = unigram_entropy(dataset.token_counts[objective.predictable(self.loader.reader.reading.vocabulary)])
-                fields = measured[objective.kind]
-                self.report("evaluated", step=done, task=task, objective=objective.kind, unigram_entropy=entropy, **fields)
-
-    def _measure(self, task: str, times: list[list[MicroBatch]]) -> dict[str, dict[str, float]]:
-        """Return loss, accuracy and targets of each objective; one forward pass serves them all."""
-        weights = {objective.kind: 1.0 for objective in self.recipe.tasks[task].objectives}
-        memory, found = self.memory.fresh(), list[dict[str, LossSum]]()
-        for batches in times:
-            for number, batch in enumerate(batches):
-                losses, after = self.engine.evaluate(task, batch, weights, memory.before(task, number))
-                memory.after(task, number, after)
-                found.append(losses)
-        return {kind: self._mean([losses[kind] for losses in found]) for kind in weights}
-
-    def _mean(self, found: list[LossSum]) -> dict[str, float]:
-        mine = [sum(float(loss.sum) for loss in found), sum(float(loss.correct) for loss in found), sum(loss.targets for loss in found)]
-        total, correct, count = self.context.sum([float(value) for value in mine])
-        return {"loss": total / max(count, 1.0), "accuracy": correct / max(count, 1.0), "targets": count}
+        for task in self.recipe.tasks:
+            for objective, figures in self.held_out.measure(task).items():
+                self.report("evaluated", step=done, task=task, objective=objective, **figures)
 
     def save(self, done: int) -> None:
         """Write and commit a checkpoint after `done` steps; a failed one is reported and training goes on."""
@@ -191,10 +170,7 @@ class Trainer:
 
     @cached_property
     def _stage_ends(self) -> dict[int, str]:
-        """The step at which each stage but the last ends, and the name that its checkpoint is kept under."""
-        stages = self.recipe.planned_stages
-        ends = accumulate(sum(stage.steps.values()) for stage in stages[:-1])
-        return {end: f"after-{stage.name}" for end, stage in zip(ends, stages, strict=False)}
+        return self.recipe.stage_ends
 
     def _write(self, directory: Path) -> list[Path]:
         return [*write_state(self.engine, directory), *self.memory.write(directory)]
@@ -248,17 +224,16 @@ class Trainer:
             self.report("initialized", source=self.recipe.init, fresh=read_weights(self.engine, self.run.init_path))
 
     def _require_own(self, found: Checkpoint) -> None:
-        """Refuse a checkpoint of another recipe; one that was inherited may be of other data."""
+        """Refuse a checkpoint of another recipe; one that was inherited may be of other data, and later tasks bring theirs."""
         inherited = (self.run.parent() or {"digests": []})["digests"]
         if found.state["recipe"] not in self.run.known_digests():
             raise ResumeMismatchError(f"{found.path} was written with another recipe. Restore it, or choose another --run.")
-        if found.state["recipe"] not in inherited and found.state["data"] != self._data_digests:
+        if found.state["recipe"] not in inherited and not found.state["data"].items() <= self._data_digests.items():
             raise ResumeMismatchError(f"{found.path} was written with other data. Restore them, or choose another --run.")
 
     def try_out(self, steps: int) -> None:
-        """Do a few steps, an evaluation, a save and a restore, and report what they cost."""
+        """Do an evaluation, a few steps, a save and a restore, and report what they cost."""
         self.train(0, steps)
-        self.evaluate(steps)
         self.save(steps)
         started_at = time.perf_counter()
         self.resume()
@@ -273,9 +248,3 @@ def peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def unigram_entropy(counts: np.ndarray) -> float:
-    """Return the entropy in nats of tokens seen `counts` times: the best loss that a guess without context can reach."""
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum())

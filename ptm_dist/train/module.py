@@ -26,7 +26,7 @@ class PretrainingModel(nn.Module):
         super().__init__()
         self.objectives = {name: task.objectives for name, task in recipe.tasks.items()}
         self.owners = {name: recipe.owner(name) for name in recipe.tasks}
-        self.numbers = {name: number for number, name in enumerate(recipe.tasks)}
+        self.numbers = recipe.task_numbers
         self.backbone = recipe.model.backbone(vocabulary)
         self.heads = nn.ModuleDict()
         for name, objectives in self.objectives.items():
@@ -99,19 +99,27 @@ def _zero_padding(module: nn.Module) -> None:
                 parameter[stored_shape(parameter)[0] :].zero_()
 
 
-def parameter_counts(recipe: Recipe) -> dict[str, int]:
-    """Return parameters of the backbone and of each head, shared ones counted once, without allocating any.
+def outline(recipe: Recipe) -> PretrainingModel | None:
+    """Return the model without memory for its weights; nothing where the size of its tokenizer is not known before it is made.
 
-    The tokenizer may turn out smaller, where there is too little text to learn as many tokens as the recipe asks for. Nothing is returned
-    where its size is not known before it is made.
+    The tokenizer may turn out smaller, where there is too little text to learn as many tokens as the recipe asks for.
     """
     try:
         size = recipe.tokenizer.vocab_size
     except (AttributeError, DataUnavailableError):  # a plug-in from outside, or a folder that is elsewhere
-        return {}
-    vocabulary = Vocabulary(size, begin=0, pad=1, end=2, unknown=3, mask=4)
+        return None
     with torch.device("meta"):
-        model = PretrainingModel(recipe, vocabulary)
+        return PretrainingModel(recipe, Vocabulary(size, begin=0, pad=1, end=2, unknown=3, mask=4))
+
+
+def parameter_counts(recipe: Recipe) -> dict[str, int]:
+    """Return parameters of the backbone and of each head, shared ones counted once; empty if there is no outline."""
+    model = outline(recipe)
+    return {} if model is None else counts_of(model)
+
+
+def counts_of(model: PretrainingModel) -> dict[str, int]:
+    """Return parameters of the backbone and of each head, shared ones counted once, rows that only fill a table up not at all."""
     counts: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         part = ".".join(name.split(".")[:2]) if name.startswith("heads.") else "backbone"

@@ -1,5 +1,7 @@
 """What every plug-in promises. The tests run over the tables, so a new line in a table is tested without a new line here."""
 
+import atexit
+import shutil
 import tempfile
 from collections import Counter
 from contextlib import suppress
@@ -57,6 +59,7 @@ SMALL |= {
     "least_count": 1,
 }
 OTHERS = Path(tempfile.mkdtemp(prefix="ptm-tokenizer-"))
+atexit.register(shutil.rmtree, OTHERS, ignore_errors=True)
 """A folder with a tokenizer, for the plug-in that takes one over."""
 for _name, _data in ByteBPE(vocab_size=300).train(iter(["The quick brown fox. " * 9])).items():
     (OTHERS / _name).write_bytes(_data)
@@ -168,7 +171,7 @@ class TestPluginsFromOutside:
     @pytest.mark.parametrize(
         ("kind", "message"),
         [
-            ("no_such_module:Class", "cannot import no_such_module:Class: No module named 'no_such_module'"),
+            ("no_such_module:Class", "cannot import no_such_module:Class: No module named 'no_such_module'; add its folder to PYTHONPATH"),
             (f"{__name__}:Missing", f"cannot import {__name__}:Missing: module '{__name__}' has no attribute 'Missing'"),
             ("json:dumps", "json:dumps is not a pydantic model"),
             (3, "unknown kind 3; one of: "),

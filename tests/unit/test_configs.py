@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from ptm_dist.cli.systems import STARTING_POINTS
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.recipe_io import flatten, load_recipe, recipe_diff
 from ptm_dist.train.module import PretrainingModel, parameter_counts
@@ -54,7 +55,7 @@ def sequences(name):
 
 
 def test_there_is_a_recipe_of_every_system_and_a_row_for_every_recipe():
-    assert {path.stem for path in CONFIGS.glob("*.yaml") if not path.stem.startswith("quickstart")} == ANCESTORS.keys()
+    assert {path.stem for path in CONFIGS.glob("*.yaml") if not path.stem.startswith(STARTING_POINTS)} == ANCESTORS.keys()
 
 
 @pytest.mark.parametrize("name", ANCESTORS)

@@ -44,6 +44,23 @@ def test_events_become_samples():
     assert samples["ptm_train_step"].labels == {"run": "run", "attempt": "2"}
 
 
+def test_held_out_figures_are_told_apart_by_task_objective_and_source():
+    figures = {"loss": 2.0, "accuracy": 0.5, "targets": 10.0, "unigram_entropy": 3.0, "baseline_loss": None, "baseline_accuracy": None}
+    event = {"event": "evaluated", "step": 4, "task": "t", "objective": "masked_lm"} | figures
+    exporter = Exporter("run", 2)
+    exporter.observe(event | {"sources": {"a": figures | {"loss": 1.0}, "b": figures | {"loss": 4.0, "unigram_entropy": 5.0}}})
+    exporter.observe({"event": "evaluated", "step": 4, "task": "u", "objective": "masked_lm", "loss": 7.0})
+    labels = {"run": "run", "attempt": "2", "objective": "masked_lm"}
+
+    def value(name, task, source):
+        return exporter.registry.get_sample_value(name, labels | {"task": task, "source": source})
+
+    assert [value("ptm_evaluate_loss", "t", source) for source in ("", "a", "b")] == [2.0, 1.0, 4.0]
+    assert [value("ptm_evaluate_unigram_entropy", "t", source) for source in ("", "a", "b")] == [3.0, 3.0, 5.0]
+    assert value("ptm_evaluate_loss", "u", "") == 7.0, "an event of an earlier version"
+    assert value("ptm_evaluate_baseline_loss", "t", "") is None
+
+
 def test_names_follow_the_conventions():
     for metric in TABLE:
         assert metric.name.startswith("ptm_")

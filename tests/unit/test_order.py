@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptm_dist.order import Order, RowAddress, share
+from ptm_dist.order import Order, RowAddress, divide, share
 from ptm_dist.rng import Draws
 
 seeds = st.integers(0, 2**63 - 1)
@@ -157,3 +157,20 @@ def test_more_lanes_than_rows_are_refused(lanes):
 def test_a_far_position_costs_no_more_than_a_near_one():
     order = Order(np.full(1000, 1000), 64, 1)
     assert order.locate(10**15).epoch == 10**15 // 64 // 15_625
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=6), st.integers(1, 800), st.integers(1, 40))
+def test_sources_share_rows_in_proportion_and_each_has_some(sizes, most, least):
+    found = divide(sizes, most, least)
+    assert sum(found) == min(sum(sizes), max(most, len(sizes))), "as many rows as there may be"
+    for size, taken in zip(sizes, found, strict=True):
+        assert min(size, least, max(1, most // len(sizes))) <= taken <= size
+        if least == 1 and len(sizes) < most < sum(sizes):
+            assert abs(taken - most * size / sum(sizes)) < len(sizes), "with one row of each beforehand, else in proportion"
+
+
+def test_shares_are_these():
+    assert divide([173], 50, 16) == [50]
+    assert divide([9500, 500], 512, 16) == [472, 40]
+    assert divide([9990, 10], 512, 16) == [502, 10]
+    assert divide([10, 10, 10], 2, 16) == [1, 1, 1]

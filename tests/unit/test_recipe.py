@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from ptm_dist.changes import Change, tag_of
@@ -198,7 +200,13 @@ REFUSED = [
     ({"stages.0.steps.nsp": 5}, "stages.0.steps: 'nsp' is not defined; there are: mlm"),
     ({"tasks.mlm.sources": ["wiki"]}, "tasks.mlm.sources: 'wiki' is not defined; there are: own"),
     ({"stages.0.steps.mlm": 0}, "stages.0.steps.mlm: 0 should be greater than 0"),
-    ({"stages": []}, "stages: give either these or a schedule"),
+    ({"stages": []}, "stages: give these or a schedule"),
+    ({"schedule": CONTINUAL, "stages.0.name": "stage-1"}, "stages: two are named 'stage-1'; give one of them another name"),
+    ({"extended": EXTENSION | {"sources": ["wiki"]}}, "extended.sources: 'wiki' is not defined; there are: own"),
+    (
+        {"model": {"kind": "ernie", "task_types": 1}, "tasks": {"mlm": MLM, "other": MLM}},
+        "model.task_types 1: there are 2 tasks, and each needs a row",
+    ),
     ({"sources": 3}, "sources: 3 is a number; write a mapping"),
     ({"name": "a/b"}, 'name: "a/b" should match pattern'),
     ({"name": "x" * 65}, "name: "),
@@ -216,6 +224,10 @@ REFUSED = [
     (
         {FORMAT: {"kind": "memory_segments", "length": 32}},
         "batch.rows 16: the rows of tasks.mlm go on from batch to batch, one in each lane",
+    ),
+    (
+        {"model": {"kind": "bert", "intermediate": 8}, FORMAT: {"kind": "reordered_sentences", "most": 3, "length": 32}},
+        "model.segments 2: rows of tasks.mlm have 3 segments; write that",
     ),
     ({"model": {"kind": "xlnet", "memory_length": 8}}, "model.memory_length 8: the rows of tasks.mlm do not go on from one another"),
     (
@@ -282,6 +294,32 @@ class TestRecipe:
         assert [stage.steps for stage in recipe.planned_stages] == [{"mlm": 20}, {"mlm": 10, "two": 30}]
         assert recipe.total_steps == 60
         assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
-        for wrong in (made | {"stages": plain["stages"]}, made | {"schedule": None}, made | {"tasks": plain["tasks"]}):
-            with pytest.raises(ValidationError, match=r"either these or a schedule|'two' is not defined"):
+        for wrong in (made | {"schedule": None}, made | {"tasks": plain["tasks"]}):
+            with pytest.raises(ValidationError, match=r"give these or a schedule|'two' is not defined"):
                 Recipe.model_validate_json(json.dumps(wrong))
+
+    def test_tasks_count_as_they_join(self):
+        tasks = dict.fromkeys(["zoo", "mlm", "act", "never"], PLAIN["tasks"]["mlm"])
+        schedule = {"kind": "continual_multi_task", "tasks": ["zoo", "mlm"], "steps_per_task": 30}
+        recipe = tiny_recipe(tasks=tasks, schedule=schedule, stages=[{"name": "more", "steps": {"act": 1, "zoo": 1}}])
+        assert recipe.task_numbers == {"zoo": 0, "mlm": 1, "act": 2, "never": 3}
+        assert Recipe.model_validate_json(json.dumps(recipe.model_dump(mode="json"), sort_keys=True)).task_numbers == recipe.task_numbers
+
+    @given(
+        st.lists(st.sets(st.sampled_from("abcdef"), min_size=1), min_size=1, max_size=4), st.sets(st.sampled_from("ABCDghi"), min_size=1)
+    )
+    def test_a_task_that_joins_moves_no_other(self, planned, joining):
+        def numbers(*stages):
+            tasks = dict.fromkeys(set().union(*stages), PLAIN["tasks"]["mlm"])
+            plain = [{"name": f"s{number}", "steps": dict.fromkeys(stage, 1)} for number, stage in enumerate(stages)]
+            return Recipe.model_validate_json(json.dumps(PLAIN | {"tasks": tasks, "stages": plain})).task_numbers
+
+        before, after = numbers(*planned), numbers(*planned, joining)
+        assert {task: after[task] for task in before} == before
+        assert sorted(after.values()) == list(range(len(after)))
+
+    def test_stages_follow_those_of_a_schedule(self):
+        recipe = tiny_recipe(schedule=CONTINUAL, stages=[{"name": "more", "steps": {"mlm": 5}, "rows": 8}])
+        assert [(stage.name, stage.steps) for stage in recipe.planned_stages] == [("stage-1", {"mlm": 40}), ("more", {"mlm": 5})]
+        assert recipe.total_steps == 45
+        assert recipe.stage_ends == {40: "after-stage-1"}

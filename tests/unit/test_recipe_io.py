@@ -175,7 +175,7 @@ MESSAGES = [
     ("stages: [{name: a, steps: {mlm: 1e4}}]", "stages.0.steps.mlm: 1e4 is a decimal number; write 10000 (FILE:1)"),
     ("stages: [{name: a, steps: {mlm: 1_000}}]", 'stages.0.steps.mlm: "1_000" is text; write 1000 (FILE:1)'),
     ("stages: [{name: a, steps: {mlm: 0}}]", "stages.0.steps.mlm: 0 should be greater than 0 (FILE:1)"),
-    ("stages: []", "stages: give either these or a schedule (FILE:1)"),
+    ("stages: []", "stages: give these or a schedule (FILE:1)"),
     ("stages: {name: a}", "stages: this is a mapping; write a list (FILE:1)"),
     ("optimizer:\n  learning_rate: '1e-4'", 'optimizer.learning_rate: "1e-4" is text; write 0.0001 (FILE:2)'),
     ("optimizer:\n  learning_rate: fast", 'optimizer.learning_rate: "fast" is text; write a number (FILE:2)'),

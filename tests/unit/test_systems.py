@@ -10,7 +10,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from ptm_dist.cli import app, systems
-from ptm_dist.cli.systems import SYSTEMS, find_recipes, rows_of, show_systems
+from ptm_dist.cli.systems import STARTING_POINTS, SYSTEMS, find_recipes, rows_of, show_systems
 from ptm_dist.errors import ConfigError
 from ptm_dist.recipe_io import dump_recipe, load_recipe
 from tests.tiny import tiny_recipe
@@ -69,8 +69,8 @@ def test_dates_are_those_of_the_papers_numbers(rows):
     assert {name: f"20{number[1]}-{number[2]}" for name, number in found.items()} == {name: rows[name].date for name in found}
 
 
-def test_every_recipe_but_the_quickstart_has_a_row(rows):
-    recipes = {str(path) for path in CONFIGS.glob("*.yaml") if not path.stem.startswith("quickstart")}
+def test_every_recipe_but_starting_points_has_a_row(rows):
+    recipes = {str(path) for path in CONFIGS.glob("*.yaml") if not path.stem.startswith(STARTING_POINTS)}
     assert {row.recipe for row in rows.values()} == recipes
     assert {path for path in recipes if Path(path).stem in SYSTEMS} == recipes
 

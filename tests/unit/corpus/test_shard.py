@@ -6,10 +6,11 @@ import pytest
 
 from ptm_dist.corpus.shard import Shards, ShardWriter, merge, write_dataset
 from ptm_dist.corpus.stored import read_documents, read_tokenized, write_documents, write_tokenized
-from ptm_dist.data.dataset import Dataset, RowReader
+from ptm_dist.data.dataset import MANIFEST, Dataset, RowReader
 from ptm_dist.data.document import WORD, Document, TokenizedDocument, tokens
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import DataIntegrityError, StorageError
+from ptm_dist.store import read_json, write_json
 
 VOCABULARY = Vocabulary(size=1000, begin=0, pad=1, end=2, unknown=3, mask=999)
 
@@ -71,6 +72,37 @@ def test_parts_written_apart_become_one_data_set(tmp_path):
     expected = [row["tokens"].tolist() for number in range(3) for row in examples(60, number)]
     reader = RowReader(dataset, cached_chunks=2)
     assert [reader.read(c, r)["tokens"].tolist() for c, entry in enumerate(dataset.chunks) for r in range(entry.rows)] == expected
+
+
+def test_rows_of_sources_are_told_apart(tmp_path):
+    counts = {"a": [60, 5], "none": [0], "z": [70]}
+    parts = [
+        ShardWriter(tmp_path, VOCABULARY, f"{name}-{number}").write(examples(count, number))
+        for name, found in counts.items()
+        for number, count in enumerate(found)
+    ]
+    files = merge(tmp_path, parts, {"split": "validation"}, ["a", "a", "none", "z"])
+    assert {path.name for path in tmp_path.iterdir()} == {*files, *(shard.name for part in parts for shard in part.shards)}
+    dataset = Dataset.open(tmp_path)
+    assert {name: part.rows for name, part in dataset.sources.items()} == {"a": range(65), "z": range(65, 135)}
+    for name, found in counts.items():
+        rows = [row["tokens"] for number, count in enumerate(found) for row in examples(count, number)]
+        if rows:
+            expected = np.bincount(np.concatenate(rows), minlength=1000)
+            assert dataset.sources[name].token_counts.tolist() == expected.tolist()
+    manifest = read_json(tmp_path / MANIFEST)
+    manifest["about"]["sources"][1]["rows"] += 1
+    write_json(tmp_path / MANIFEST, manifest)
+    with pytest.raises(DataIntegrityError, match=r"manifest\.json: its sources hold another number of rows than lengths\.npy lists"):
+        Dataset.open(tmp_path)
+
+
+def test_rows_of_one_source_are_one_part_without_a_name(tmp_path):
+    write_dataset(examples(20), tmp_path, VOCABULARY, {})
+    dataset = Dataset.open(tmp_path)
+    assert list(dataset.sources) == [""]
+    assert dataset.sources[""].rows == range(20)
+    assert dataset.sources[""].token_counts.tolist() == dataset.token_counts.tolist()
 
 
 def test_no_example_gives_no_shard(tmp_path):

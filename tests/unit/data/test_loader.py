@@ -13,7 +13,7 @@ from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import DataIntegrityError, DataUnavailableError
 from ptm_dist.objectives.masked_lm import MaskedLM
 from ptm_dist.schedule import Moment, Schedule, StagePlan, TaskPlan
-from tests.unit.data.rows import write_rows
+from tests.unit.data.rows import write_rows, write_sources
 
 VOCABULARY = Vocabulary(size=300, begin=0, pad=1, end=2, unknown=3, mask=299)
 ROWS, BATCH, STEPS = 173, 12, 40
@@ -110,10 +110,10 @@ def test_masks_differ_from_epoch_to_epoch(alone):
 
 
 def test_held_out_rows_are_masked_the_same_every_time_and_shared_out(directory):
-    whole = rows_of(Reader(reading(directory)).held_out("t", "t.train", 50)[0])
+    whole = rows_of(Reader(reading(directory)).held_out("t", "t.train", 50)[""][0])
     assert len(whole) == 50
-    assert rows_of(Reader(reading(directory)).held_out("t", "t.train", 50)[0]) == whole
-    parts = [rows_of(Reader(reading(directory, rank, 3)).held_out("t", "t.train", 50)[0]) for rank in range(3)]
+    assert rows_of(Reader(reading(directory)).held_out("t", "t.train", 50)[""][0]) == whole
+    parts = [rows_of(Reader(reading(directory, rank, 3)).held_out("t", "t.train", 50)[""][0]) for rank in range(3)]
     assert sorted(row for part in parts for row in part) == whole
 
 
@@ -132,11 +132,37 @@ def test_rows_with_memory_go_on_lane_by_lane(directory, world, micro):
         moment = Moment(step, 0, "t", "t.train", 8, 8 * step)
         found = [number for reader in readers for number in numbers_of(reader.batch(moment))]
         assert found == [lane[step % len(lane)] for lane in lanes]
-    held_out = [reader.held_out("t", "t.train", 50) for reader in readers]
+    held_out = [reader.held_out("t", "t.train", 50)[""] for reader in readers]
     for time in range(50 // 8):
         found = [number for parts in held_out for number in numbers_of(parts[time])]
         assert found == [lane[0] + time for lane in lanes]
     assert {len(parts) for parts in held_out} == {50 // 8}
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """Two sources in one data set that keeps them apart, and each of them as one of its own: (both, {source: alone})."""
+    draws, folder = np.random.default_rng(1), tmp_path_factory.mktemp("sources")
+    rows = {name: [draws.integers(4, 290, draws.integers(5, 30)) for _ in range(count)] for name, count in (("large", 130), ("small", 21))}
+    alone = {name: write_rows(folder / name, [*found[::2], *found[1::2]], VOCABULARY, 10) for name, found in rows.items()}
+    return write_sources(folder / "both", rows, VOCABULARY, 10), alone
+
+
+@pytest.mark.parametrize("stateful", [False, True])
+@pytest.mark.parametrize(("rank", "world"), [(0, 1), (0, 2), (1, 2), (2, 3)])
+def test_held_out_rows_of_a_source_are_those_of_it_alone(sources, rank, world, stateful):
+    both, alone = sources
+    tasks = frozenset({"t"} if stateful else ())
+    found = Reader(replace(reading(both, rank, world), stateful=tasks)).held_out("t", "t.train", 60)
+    assert list(found) == ["large", "small"]
+    counts = {"large": 16 + 28 * 114 // 119, "small": 16 + 28 - 28 * 114 // 119}
+    for name, times in found.items():
+        expected = Reader(replace(reading(alone[name], rank, world), stateful=tasks)).held_out("t", "t.train", counts[name])[""]
+        assert [len(batches) for batches in times] == [len(batches) for batches in expected]
+        for batch, own in zip([b for batches in times for b in batches], [b for batches in expected for b in batches], strict=True):
+            assert batch.inputs["tokens"].tolist() == own.inputs["tokens"].tolist()
+            assert batch.targets["masked_lm"].positions.tolist() == own.targets["masked_lm"].positions.tolist()
+            assert batch.targets["masked_lm"].labels.tolist() == own.targets["masked_lm"].labels.tolist()
 
 
 def test_fewer_rows_than_lanes_cannot_carry_memory(directory):

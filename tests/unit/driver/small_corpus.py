@@ -35,6 +35,7 @@ def recipe_of(*paths, **corpus):
         corpus=SimpleNamespace(**settings),
         tokenizer=ByteBPE(vocab_size=600),
         tasks=tasks,
+        later_sources=(),
     )
 
 

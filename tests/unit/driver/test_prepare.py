@@ -1,4 +1,7 @@
+import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +21,7 @@ from ptm_dist.data.dataset import Dataset, RowReader
 from ptm_dist.driver.prepare import prepare
 from ptm_dist.errors import DataUnavailableError
 from ptm_dist.formats.full_sentences import FullSentences
+from ptm_dist.formats.segment_pair import SegmentPair
 
 from . import small_corpus
 
@@ -105,8 +109,6 @@ def test_a_second_time_everything_is_there(built, texts):
 
 
 def test_a_rebuild_elsewhere_is_equal_to_the_byte(built, texts, tmp_path):
-    import shutil
-
     shutil.copytree(texts, tmp_path / "moved")
     prepare(small_corpus.recipe_of(tmp_path / "moved"), tmp_path / "cache", quiet)
     assert contents(tmp_path / "cache") == contents(built[0])
@@ -166,3 +168,67 @@ def test_tasks_read_the_sources_they_name(texts, tmp_path):
     assert both.about["counts"]["kept"] > one.about["counts"]["kept"] == prepared.summary["sources"]["more"]["kept"]
     assert "duplicate" not in both.about["counts"]["dropped"]
     assert one.lengths.max() <= 64
+
+
+@pytest.fixture
+def two_alphabets(tmp_path):
+    """A recipe over two sources that share no letter, with pairs whose second half may be of another document."""
+    draws = np.random.default_rng(0)
+    for name, letters in (("low", "abcdef"), ("high", "uvwxyz")):
+        words = [["".join(draws.choice(list(letters), 4)) for _ in range(60)] for _ in range(60)]
+        texts = [". ".join(" ".join(found[start : start + 6]) for start in range(0, 60, 6)) + "." for found in words]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    recipe = small_corpus.recipe_of(tmp_path / "low.jsonl", split=SplitSettings(validation=0.2, test=0.2))
+    recipe.sources = {name: small_corpus.TextSource(paths=(str(tmp_path / f"{name}.jsonl"),)) for name in ("low", "high")}
+    recipe.tasks = {"pairs": SimpleNamespace(format=SegmentPair(length=32), objectives=(), sources=())}
+    return recipe
+
+
+def test_what_is_held_out_never_mixes_sources(two_alphabets, tmp_path):
+    prepared = prepare(two_alphabets, tmp_path / "cache", quiet)
+    tokenizer, found = load_tokenizer(prepared.tokenizer), {}
+    for split, folder in prepared.datasets["pairs"].items():
+        dataset = Dataset.open(folder)
+        reader = RowReader(dataset, 1)
+        special = tokenizer.vocabulary.special_ids
+        texts = [
+            tokenizer.decode([token for token in reader.row(n)["tokens"].tolist() if token not in special]) for n in range(dataset.rows)
+        ]
+        found[split] = [
+            "".join(name for name, letter in (("low", "[a-f]"), ("high", "[u-z]")) if re.search(letter, text)) for text in texts
+        ]
+        if split != "train":
+            assert list(dataset.sources) == ["high", "low"]
+            for source, part in dataset.sources.items():
+                assert {found[split][row] for row in part.rows} == {source}
+                assert part.token_counts.sum() == sum(dataset.lengths[row] for row in part.rows)
+            assert any(reader.row(n)["label"] for n in range(dataset.rows)), "some pairs are of two documents"
+    assert "lowhigh" in found["train"], "training does mix them"
+    assert list(Dataset.open(prepared.datasets["pairs"]["train"]).sources) == [""]
+
+
+def test_sources_that_join_later_change_nothing_that_was_there(texts, built, tmp_path):
+    """They sort before what was there and share text with it, and still no tokenizer, split or row of it becomes another."""
+    cache = tmp_path / "cache"
+    shutil.copytree(built[0], cache)
+    known = contents(cache)
+    paths = {"also": [texts / "00.jsonl"], "and": [texts / "00.jsonl", tmp_path / "new.jsonl"]}
+    (tmp_path / "new.jsonl").write_text(
+        "".join(json.dumps({"text": f"Number {number} is in no other file."}) + "\n" for number in range(99))
+    )
+    recipe = small_corpus.recipe_of(texts)
+    recipe.sources |= {name: small_corpus.TextSource(paths=tuple(map(str, found))) for name, found in paths.items()}
+    recipe.tasks["mlm"].sources = ("help",)
+    recipe.tasks["wide"] = SimpleNamespace(format=FullSentences(length=32), objectives=(), sources=())
+    recipe.later_sources = ("and", "also")
+    prepared = prepare(recipe, cache, quiet)
+    assert {name: value for name, value in contents(cache).items() if name in known} == known
+    for folder, before in (
+        (prepared.tokenizer, built[1].tokenizer),
+        (prepared.datasets["mlm"]["train"], built[1].datasets["mlm"]["train"]),
+    ):
+        assert folder.relative_to(cache) == before.relative_to(built[0])
+    kept = {name: counts["kept"] for name, counts in prepared.summary["sources"].items()}
+    assert kept == {"help": built[1].summary["sources"]["help"]["kept"], "and": 99, "also": 0}
+    rows = (prepared.summary["examples"][task]["train"]["tokens"] for task in ("wide", "mlm"))
+    assert next(rows) > next(rows)

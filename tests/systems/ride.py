@@ -1,0 +1,74 @@
+"""The eleven systems and their Chinese descendants, as published and made small, from text to a model that others load."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ptm_dist.recipe import Recipe
+from ptm_dist.recipe_io import load_recipe
+
+CONFIGS: Final = Path(__file__).parents[2] / "configs"
+LAPTOP: Final = CONFIGS / "scale" / "laptop.yaml"
+SMALL: Final = Path(__file__).with_name("small.yaml")
+TEXTS: Final = {"en": CONFIGS / "sources" / "english.yaml", "zh": CONFIGS / "sources" / "chinese.yaml"}
+
+
+@dataclass(frozen=True)
+class System:
+    """A published recipe, in the language of its corpora."""
+
+    recipe: str
+    language: str = "en"
+
+    def files(self, *overlays: Path) -> list[Path]:
+        """Return what to write after `ptm run`: the recipe, and overlays over it."""
+        return [CONFIGS / f"{self.recipe}.yaml", *overlays]
+
+    def load(self, *overlays: Path) -> Recipe:
+        """Return the recipe under overlays."""
+        return load_recipe(self.files(*overlays))
+
+
+SYSTEMS: Final = {
+    **{name: System(name) for name in ("elmo", "gpt", "gpt2", "bert", "xlnet", "roberta", "albert", "ernie2")},
+    **{name: System(f"studies/{name}") for name in ("ernie2_continual", "ernie2_multi_task")},
+    **{name: System(name, "zh") for name in ("bert_zh", "bert_wwm", "bert_wwm_ext", "roberta_wwm_ext", "albert_zh", "ernie1", "ernie2_zh")},
+}
+SOURCES: Final = {"en": "docs", "zh": "news"}
+"""What the texts of a language are called in the overlays of TEXTS."""
+
+
+def over_text(path: Path, language: str, text: Path) -> Path:
+    """Write an overlay like that of a language that reads `text`, a file of JSON lines, and return its path."""
+    source = {"kind": "text", "paths": [str(text)]}
+    path.write_text(f"extends: {TEXTS[language]}\nsources: {json.dumps({SOURCES[language]: source})}\n", encoding="utf8")
+    return path
+
+
+class Golden:
+    """What came out before: resolved recipes, and (step, task, loss) of the small runs. PTM_GOLDEN=write takes what comes out now."""
+
+    folder = Path(__file__).parents[1] / "golden"
+
+    def recipe(self, name: str, found: str) -> str:
+        """Return the resolved recipe that is known of a system."""
+        path = self.folder / "recipes" / f"{name}.yaml"
+        if os.environ.get("PTM_GOLDEN") == "write":
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(found, encoding="utf8")
+        return path.read_text(encoding="utf8")
+
+    def losses(self, name: str, found: list[list[Any]]) -> list[list[Any]]:
+        """Return the steps that are known of a system."""
+        path = self.folder / "systems" / f"{name}.json"
+        if os.environ.get("PTM_GOLDEN") == "write":
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(found) + "\n", encoding="ascii")
+        return json.loads(path.read_text(encoding="ascii"))
+
+
+GOLDEN: Final = Golden()

@@ -1,0 +1,113 @@
+"""Every system, made small: prepared, trained on two ranks, killed, resumed, measured, exported, and loaded by others.
+
+The losses are golden: they guard refactors. `make systems` does the same at laptop scale, and asks what was learned.
+"""
+
+import json
+import math
+
+import pytest
+import torch
+import transformers
+
+from ptm_dist.driver.prepare import prepare
+from ptm_dist.events import read_events, steps_of
+from ptm_dist.models.interop import read_model
+from ptm_dist.recipe_io import dump_recipe
+from ptm_dist.report import load_run
+from ptm_dist.run import DataFolders, RunFolder
+from tests.systems.ride import GOLDEN, SMALL, SYSTEMS, over_text
+from tests.systems.stories import write_stories
+from tests.tiny import ptm
+
+pytestmark = pytest.mark.slow
+
+STORIES = 60
+KILLED_AT = 17
+ENGLISH = [name for name, system in SYSTEMS.items() if system.language == "en"]
+CHINESE = [name for name, system in SYSTEMS.items() if system.language == "zh"]
+ASKED = {"bert": ("fill-mask", "the old [MASK]"), "gpt": ("generate", "the old baker")}
+"""What a run and its export must answer alike."""
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("texts")
+    return {
+        language: over_text(folder / f"{language}.yaml", language, write_stories(folder / f"{language}.jsonl", language, STORIES))
+        for language in ("en", "zh")
+    }
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def ride(request, texts, cache, ray_head, tmp_path):
+    """Return a finished run of a system, once killed on the way."""
+    system = SYSTEMS[request.param]
+    recipe = system.load(SMALL, texts[system.language])
+    run, file = RunFolder(tmp_path / "run"), tmp_path / "recipe.yaml"
+    file.write_text(dump_recipe(recipe))
+    run.claim(recipe)
+    prepared = prepare(recipe, cache, lambda *_: None)
+    run.set_data(DataFolders(prepared.tokenizer, prepared.datasets))
+    fault = [{"point": "step.begin", "rank": 1, "step": KILLED_AT, "action": "kill", "count": 1}]
+    words = (file, "--run", run.path, "--launcher", "local")
+    assert ptm("train", *words, PTM_TESTING="1", PTM_FAULTS=json.dumps(fault)).returncode == 60
+    result = ptm("run", *words)
+    assert result.returncode == 0, result.stderr
+    return request.param, run, result.stdout
+
+
+def require_what_a_user_expects(ride):
+    """Steps are those of the golden file, each task was measured, and the export loads elsewhere."""
+    name, run, printed = ride
+    recipe, steps = run.recipe(), steps_of(run.events_path)
+    assert "resuming at step 16 of" in printed
+    assert sorted(steps) == list(range(recipe.total_steps)), "none is missing"
+    found = [[step, event["task"], round(event["loss"], 5)] for step, event in sorted(steps.items())]
+    known = GOLDEN.losses(name, found)
+    assert [step[:2] for step in found] == [step[:2] for step in known]
+    assert [loss for *_, loss in found] == pytest.approx([loss for *_, loss in known], rel=1e-3)
+    measured = {(event["task"], event["objective"]): event for event in read_events(run.events_path, "evaluated")}
+    wanted = {(task, objective.kind) for task, settings in recipe.tasks.items() for objective in settings.objectives}
+    assert measured.keys() == wanted
+    assert all(math.isfinite(event["loss"]) and event["targets"] for event in measured.values())
+    require_loads(run)
+    if name in ASKED:
+        verb, text = ASKED[name]
+        used = ptm("model", verb, run.path, text)
+        assert used.returncode == 0, used.stderr
+        assert used.stdout == ptm("model", verb, run.path / "export", text).stdout
+
+
+def require_loads(run):
+    """Transformers opens the export and lacks no weight; ELMo, which it does not have, is opened by the project."""
+    exported = run.path / "export"
+    settings, weights = read_model(exported)
+    assert settings == run.recipe().model
+    assert all(torch.isfinite(weight).all() for weight in weights.values())
+    if settings.kind == "elmo":
+        return
+    config = transformers.AutoConfig.from_pretrained(exported)
+    model, told = getattr(transformers, config.architectures[0]).from_pretrained(exported, output_loading_info=True)
+    assert not told["missing_keys"]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
+    ids = tokenizer("the old baker 李明", add_special_tokens=False, return_tensors="pt")["input_ids"]
+    assert load_run(run.path).tokenizer().encode(["the old baker 李明"])[0].tolist() == ids[0].tolist()
+    assert torch.isfinite(model(input_ids=ids)[0]).all()
+
+
+class TestEnglish:
+    @pytest.mark.parametrize("ride", ENGLISH, indirect=True)
+    def test_from_text_to_a_model(self, ride):
+        require_what_a_user_expects(ride)
+
+
+class TestChinese:
+    @pytest.mark.parametrize("ride", CHINESE, indirect=True)
+    def test_from_text_to_a_model(self, ride):
+        require_what_a_user_expects(ride)

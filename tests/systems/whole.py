@@ -1,0 +1,95 @@
+"""make systems: every system at laptop scale on real text, killed on the way and resumed, and one table of what came out.
+
+Each is a run under runs/systems; what is finished is not done again, so that the command goes on where it stopped.
+
+    python -m tests.systems.whole [NAME...]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from ptm_dist.events import read_events, steps_of
+from ptm_dist.run import RunFolder
+from ptm_dist.train.module import parameter_counts
+from tests.systems.ride import LAPTOP, SYSTEMS, TEXTS
+from tests.tiny import command
+
+RUNS: Final = Path("runs") / "systems"
+KILLED_AT: Final = 1100
+BELOW: Final = 0.2
+"""Nats that a language objective must end below the entropy of single tokens."""
+KILL: Final = [{"point": "step.begin", "rank": 1, "step": KILLED_AT, "action": "kill", "count": 1}]
+HEADER: Final = (
+    "| system | parameters | objective | held-out, start | end | without context | accuracy | tokens/s | seconds |\n"
+    "|---|---:|---|---:|---:|---:|---:|---:|---:|"
+)
+
+
+def main(names: list[str]) -> int:
+    """Run what is missing, print the table, and return 1 if a language objective has learned too little."""
+    for name in names or list(SYSTEMS):
+        if not (RUNS / name / "seconds.json").exists():
+            ride(name)
+    done = [name for name in SYSTEMS if (RUNS / name / "seconds.json").exists()]
+    table = "\n".join([HEADER, *(line for name in done for line in lines(name))])
+    print(table)
+    (RUNS / "table.md").write_text(table + "\n", encoding="utf8")
+    late = [line for name in done for line in too_little(name)]
+    print("\n".join(late), file=sys.stderr)
+    return bool(late)
+
+
+def ride(name: str) -> None:
+    """Run a system from text to an export; a rank is killed on the way, and the same command goes on."""
+    system, run = SYSTEMS[name], RUNS / name
+    words = command("run", *system.files(LAPTOP, TEXTS[system.language]), "--run", run)
+    started_at = time.monotonic()
+    print(f"== {name}: {' '.join(words[2:])}", flush=True)
+    faults = {} if RunFolder(run).next_attempt_number > 1 else {"PTM_TESTING": "1", "PTM_FAULTS": json.dumps(KILL)}
+    first = subprocess.run(words, env=os.environ | faults, check=False)
+    if first.returncode:
+        subprocess.run(words, check=True)
+    (run / "seconds.json").write_text(json.dumps(round(time.monotonic() - started_at)), encoding="ascii")
+
+
+def lines(name: str) -> Iterator[str]:
+    """Yield a line for each objective of a system; heads that tasks share are told of once."""
+    run = RunFolder(RUNS / name)
+    recipe, steps = run.recipe(), steps_of(run.events_path).values()
+    speed = sum(step["tokens"] for step in steps) / sum(step["seconds"] for step in steps)
+    size, seconds = sum(parameter_counts(recipe).values()), json.loads((run.path / "seconds.json").read_text(encoding="ascii"))
+    shown = f"{name} | {size / 1e6:.2f} M"
+    for (task, kind), (start, end) in measured(run).items():
+        guess = end["unigram_entropy"] or end["baseline_loss"]
+        yield (
+            f"| {shown} | {task} {kind} | {start['loss']:.3f} | {end['loss']:.3f} | {guess:.3f} | {end['accuracy']:.1%} "
+            f"| {speed:,.0f} | {seconds} |"
+        )
+        shown = " | "
+
+
+def measured(run: RunFolder) -> dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]]:
+    """Return the first and the last measurement of each task and objective."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for event in read_events(run.events_path, "evaluated"):
+        found.setdefault((event["task"], event["objective"]), []).append(event)
+    return {key: (events[0], events[-1]) for key, events in found.items()}
+
+
+def too_little(name: str) -> Iterator[str]:
+    """Yield what a language objective lacks."""
+    for (task, kind), (_, end) in measured(RunFolder(RUNS / name)).items():
+        if end["unigram_entropy"] and end["loss"] > end["unigram_entropy"] - BELOW:
+            yield f"{name}: {task} {kind} ends at {end['loss']:.3f} nats, not {BELOW} below {end['unigram_entropy']:.3f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

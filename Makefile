@@ -9,13 +9,15 @@ export HF_HUB_OFFLINE := 1
 # Two at a time, whole files or classes, so that what a file sets up is set up once.
 SIDE_BY_SIDE := -n 2 --dist loadscope
 
-.PHONY: help quickstart quickstart-zh test test-slow check format clean study-lamb bench units-report
+.PHONY: systems study-schedules help quickstart quickstart-zh test test-slow check format clean study-lamb bench units-report
 help:
 	@echo "make quickstart  install into $(VENV) and train a small RoBERTa on this machine, in under 4 minutes after the install"
 	@echo "make quickstart-zh  install some Chinese news too, and train a small Chinese model with whole-word masks"
 	@echo "make test        install the dev extra too, then the checks and the tests (under 12 minutes)"
 	@echo "make test-slow   the tests that take longer: kills, restarts, the whole quickstart"
 	@echo "make study-lamb  LAMB at batch 4,096 beside AdamW at 256 (40 minutes; goes on where it stopped)"
+	@echo "make systems     every system at laptop scale on real text, and a table (90 minutes; goes on where it stopped)"
+	@echo "make study-schedules  the three schedules of ERNIE 2.0, three seeds each (an hour; goes on where it stopped)"
 	@echo "make bench       BERT-mini beside transformers.Trainer, masks beside its collator (8 minutes)"
 	@echo "make units-report  how often words and entities agree with People's Daily and CLUENER (needs both, see docs/units.md)"
 	@echo "make check       formatting, lint, types, layers"
@@ -42,6 +44,12 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff format ptm_dist tests
 	$(BIN)/ruff check --fix ptm_dist tests
+
+systems: $(VENV)/.dev
+	$(BIN)/python -m tests.systems.whole
+
+study-schedules: $(VENV)/.dev
+	$(BIN)/python -m tests.systems.schedules
 
 bench: $(VENV)/.dev
 	$(BIN)/python tests/bench/bert_mini.py stock

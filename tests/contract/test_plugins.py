@@ -70,7 +70,8 @@ REQUIRED = {"integer": 8, "number": 0.5, "string": "x", "boolean": True, "array"
 def small(found):
     """Return a plug-in with small dimensions, and something plain for what it requires."""
     schema = found.model_json_schema()
-    required = {name: REQUIRED[schema["properties"][name]["type"]] for name in schema.get("required", ())}
+    asked = {name: schema["properties"][name] for name in schema.get("required", ())}
+    required = {name: field["enum"][0] if "enum" in field else REQUIRED[field["type"]] for name, field in asked.items()}
     return found.model_validate(required | {name: value for name, value in SMALL.items() if name in found.model_fields}, strict=False)
 
 

@@ -70,7 +70,7 @@ def test_a_run_can_be_read_from_python(make_run):
     assert list(steps.index) == list(range(STEPS))
     assert (steps["tokens"] > 0).all()
     measured = found.evaluations()
-    assert list(measured["step"]) == [20, STEPS]
+    assert list(measured["step"]) == [0, 20, STEPS]
     assert (measured["unigram_entropy"] > 0).all()
     assert sum(p.numel() for p in found.model().parameters()) > 0
     for filled in fill_masks(found):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from ptm_dist.recipe import Task
+    from ptm_dist.recipe_parts import Task
 
 ADD_UNITS: Final = "add corpus.units, such as {kind: english}"
 

@@ -10,8 +10,9 @@ from typing import Final
 
 from ptm_dist.driver.train import train
 from ptm_dist.events import read_events
-from ptm_dist.recipe import Recipe, Stage
+from ptm_dist.recipe import Recipe
 from ptm_dist.recipe_budget import Slot, parse_budget
+from ptm_dist.recipe_parts import Stage
 from ptm_dist.run import DataFolders, RunFolder
 
 TIMED_STEPS: Final = 5

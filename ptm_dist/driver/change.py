@@ -10,8 +10,9 @@ from typing import Final
 
 from ptm_dist.corpus.existing import Existing
 from ptm_dist.errors import ConfigError
-from ptm_dist.recipe import ExtendedRate, Extension, Recipe
+from ptm_dist.recipe import Recipe
 from ptm_dist.recipe_io import recipe_diff, save_recipe
+from ptm_dist.recipe_parts import ExtendedRate, Extension
 from ptm_dist.report import Run
 from ptm_dist.run import RunFolder
 from ptm_dist.schedule import StagePlan, TaskPlan

@@ -15,8 +15,9 @@ from ptm_dist.changes import Change, tag_of
 from ptm_dist.errors import ConfigError
 from ptm_dist.optimizers import OPTIMIZERS
 from ptm_dist.rates import RATES
-from ptm_dist.recipe import Batch, Recipe
+from ptm_dist.recipe import Recipe
 from ptm_dist.recipe_io import dump_recipe, flatten, load_recipe, recipe_from_json, recipe_to_json
+from ptm_dist.recipe_parts import Batch
 from tests.tiny import PLAIN, tiny_recipe
 
 ALLOWED = {

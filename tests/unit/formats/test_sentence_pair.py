@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ptm_dist.formats.segment_pair import SegmentPair
 from ptm_dist.formats.sentence_pair import SentencePair
-from ptm_dist.recipe import Batch
+from ptm_dist.recipe_parts import Batch
 from tests.unit.formats.numbered import Places, corpus, cut, made, numbered, plain
 
 

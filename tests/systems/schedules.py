@@ -1,6 +1,6 @@
 """make study-schedules: the three schedules that ERNIE 2.0 compares, at equal steps on real text, with three seeds each.
 
-Runs lie under runs/schedules; what is finished is not done again.
+Runs lie under runs/schedules, those of the first seed under runs/systems; what is finished is not done again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ptm_dist.run import RunFolder
+from tests.systems import whole
 from tests.systems.ride import LAPTOP, SYSTEMS, TEXTS
 from tests.systems.whole import measured
 from tests.tiny import command
@@ -26,13 +27,18 @@ def main() -> None:
         for kind, name in SCHEDULES.items():
             system = SYSTEMS[name]
             files = system.files(LAPTOP, TEXTS[system.language])
-            subprocess.run(command("train", *files, f"seed={seed}", "--run", RUNS / f"{kind}-{seed}"), check=True)
+            subprocess.run(command("train", *files, f"seed={seed}", "--run", folder(kind, seed)), check=True)
     print("\n".join(table()))
+
+
+def folder(kind: str, seed: int) -> Path:
+    """Return where a run is; `make systems` has those of the first seed."""
+    return whole.RUNS / SCHEDULES[kind] if seed == SEEDS[0] else RUNS / f"{kind}-{seed}"
 
 
 def table() -> list[str]:
     """Return the lines of the table: mean and standard deviation over seeds of loss, and of accuracy."""
-    found = {kind: [measured(RunFolder(RUNS / f"{kind}-{seed}")) for seed in SEEDS] for kind in SCHEDULES}
+    found = {kind: [measured(RunFolder(folder(kind, seed))) for seed in SEEDS] for kind in SCHEDULES}
     lines = [f"| task | objective | without context | {' | '.join(SCHEDULES)} |", "|---|---|---:|" + "---:|" * len(SCHEDULES)]
     for task, objective in found["continual"][0]:
         ends = {kind: [run[task, objective][1] for run in runs] for kind, runs in found.items()}

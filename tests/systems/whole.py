@@ -26,10 +26,15 @@ RUNS: Final = Path("runs") / "systems"
 KILLED_AT: Final = 1100
 BELOW: Final = 0.2
 """Nats that a language objective must end below the entropy of single tokens."""
+LEAST_TARGETS: Final = 1000
+"""The entropy of fewer tokens is that of a sample: 2,356 of discourse pairs have 5.57 nats, and 6.22 by the shares of the training text."""
 KILL: Final = [{"point": "step.begin", "rank": 1, "step": KILLED_AT, "action": "kill", "count": 1}]
-HEADER: Final = (
-    "| system | parameters | objective | held-out, start | end | without context | accuracy | tokens/s | seconds |\n"
-    "|---|---:|---|---:|---:|---:|---:|---:|---:|"
+SYSTEMS_HEADER: Final = (
+    "| system | parameters | language: start, end (entropy of tokens) | classifiers: accuracy (labels alone) | tokens/s | seconds |\n"
+    "|---|---:|---|---|---:|---:|"
+)
+TASKS_HEADER: Final = (
+    "| system | task | objective | start | end | without context | accuracy | labels alone |\n|---|---|---|---:|---:|---:|---:|---:|"
 )
 
 
@@ -39,9 +44,9 @@ def main(names: list[str]) -> int:
         if not (RUNS / name / "seconds.json").exists():
             ride(name)
     done = [name for name in SYSTEMS if (RUNS / name / "seconds.json").exists()]
-    table = "\n".join([HEADER, *(line for name in done for line in lines(name))])
-    print(table)
-    (RUNS / "table.md").write_text(table + "\n", encoding="utf8")
+    table = "\n".join([SYSTEMS_HEADER, *(line_of(name) for name in done)])
+    tasks = "\n".join([TASKS_HEADER, *(line for name in done for line in task_lines(name))])
+    print(f"{table}\n\n{tasks}")
     late = [line for name in done for line in too_little(name)]
     print("\n".join(late), file=sys.stderr)
     return bool(late)
@@ -60,20 +65,28 @@ def ride(name: str) -> None:
     (run / "seconds.json").write_text(json.dumps(round(time.monotonic() - started_at)), encoding="ascii")
 
 
-def lines(name: str) -> Iterator[str]:
-    """Yield a line for each objective of a system; heads that tasks share are told of once."""
+def line_of(name: str) -> str:
+    """Return the line of a system; of language objectives that of the task trained first."""
     run = RunFolder(RUNS / name)
     recipe, steps = run.recipe(), steps_of(run.events_path).values()
     speed = sum(step["tokens"] for step in steps) / sum(step["seconds"] for step in steps)
     size, seconds = sum(parameter_counts(recipe).values()), json.loads((run.path / "seconds.json").read_text(encoding="ascii"))
-    shown = f"{name} | {size / 1e6:.2f} M"
-    for (task, kind), (start, end) in measured(run).items():
+    found = sorted(measured(run).items(), key=lambda item: recipe.task_numbers[item[0][0]])
+    language = (
+        f"{start['loss']:.2f}, {end['loss']:.2f} ({end['unigram_entropy']:.2f})" for _, (start, end) in found if end["unigram_entropy"]
+    )
+    classifiers = (
+        f"{task} {end['accuracy']:.1%} ({end['baseline_accuracy']:.1%})" for (task, _), (_, end) in found if end["baseline_accuracy"]
+    )
+    return f"| {name} | {size / 1e6:.2f} M | {next(language)} | {', '.join(classifiers)} | {speed:,.0f} | {seconds} |"
+
+
+def task_lines(name: str) -> Iterator[str]:
+    """Yield a line for each objective of each task of a system."""
+    for (task, kind), (start, end) in measured(RunFolder(RUNS / name)).items():
+        labels = "" if end["baseline_accuracy"] is None else f"{end['baseline_accuracy']:.1%}"
         guess = end["unigram_entropy"] or end["baseline_loss"]
-        yield (
-            f"| {shown} | {task} {kind} | {start['loss']:.3f} | {end['loss']:.3f} | {guess:.3f} | {end['accuracy']:.1%} "
-            f"| {speed:,.0f} | {seconds} |"
-        )
-        shown = " | "
+        yield (f"| {name} | {task} | {kind} | {start['loss']:.3f} | {end['loss']:.3f} | {guess:.3f} | {end['accuracy']:.1%} | {labels} |")
 
 
 def measured(run: RunFolder) -> dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]]:
@@ -87,7 +100,7 @@ def measured(run: RunFolder) -> dict[tuple[str, str], tuple[dict[str, Any], dict
 def too_little(name: str) -> Iterator[str]:
     """Yield what a language objective lacks."""
     for (task, kind), (_, end) in measured(RunFolder(RUNS / name)).items():
-        if end["unigram_entropy"] and end["loss"] > end["unigram_entropy"] - BELOW:
+        if end["unigram_entropy"] and end["targets"] >= LEAST_TARGETS and end["loss"] > end["unigram_entropy"] - BELOW:
             yield f"{name}: {task} {kind} ends at {end['loss']:.3f} nats, not {BELOW} below {end['unigram_entropy']:.3f}"
 
 

@@ -1,0 +1,205 @@
+"""The parts of a recipe: what each section may say, and what holds within it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+
+from ptm_dist.changes import ALLOWED, REASON, Change
+from ptm_dist.corpus import UNITS
+from ptm_dist.corpus.clean import CleanSettings
+from ptm_dist.corpus.dedup import DedupSettings
+from ptm_dist.corpus.split import SplitSettings
+from ptm_dist.formats import FORMATS
+from ptm_dist.objectives import OBJECTIVES
+from ptm_dist.objectives.base import Objective
+from ptm_dist.plugins import plugin
+from ptm_dist.recipe_budget import Steps
+
+Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Count: TypeAlias = Annotated[int, Field(gt=0)]
+ExtendedRate: TypeAlias = Literal["stretch", "hold", "restart"]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: no unknown key, no silent conversion, no later change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class Corpus(Section):
+    """What happens to documents before any format sees them."""
+
+    change: ClassVar[Change] = "frozen"
+
+    clean: CleanSettings = CleanSettings()
+    dedup: DedupSettings = DedupSettings()
+    split: SplitSettings = SplitSettings()
+    units: Annotated[Any, plugin(UNITS)] | None = None
+    """What words, phrases and entities are, for masks and formats that ask for them."""
+
+
+class Task(Section):
+    """A format over sources, and the objectives trained on its examples."""
+
+    change: ClassVar[Change] = "frozen"
+
+    format: Annotated[Any, plugin(FORMATS)]
+    """How documents become examples."""
+    objectives: Annotated[tuple[Annotated[SerializeAsAny[Objective], plugin(OBJECTIVES)], ...], Field(min_length=1)]
+    """What is trained on them."""
+    sources: tuple[str, ...] = ()
+    """Names of the sources; empty means all of them."""
+    heads_of: str | None = None
+    """Another task whose classifiers this one trains further: the same objectives over longer rows, or with other masks."""
+
+
+class Stage(Section):
+    """A stretch of training with its own set of tasks."""
+
+    change: ClassVar[Change] = "frozen"
+
+    name: Name
+    steps: dict[str, Steps]
+    """Updates of each task in this stage, or a budget that becomes updates when data are prepared: `40 epochs`, `137B tokens`,
+    `2.5 hours`."""
+    rows: Count | None = None
+    """Examples in a batch of this stage, in place of `batch`."""
+    tokens: Count | None = None
+    """Tokens in a batch of this stage, in place of `batch`."""
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if self.rows and self.tokens:
+            raise ValueError("give either rows or tokens")
+        return self
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage whose budgets have all become updates."""
+
+    name: str
+    steps: dict[str, int]
+    rows: int | None = None
+    tokens: int | None = None
+
+
+class BatchWarmup(Section):
+    """Smaller batches at the beginning of a run."""
+
+    change: ClassVar[Change] = "frozen"
+
+    start: Annotated[float, Field(gt=0, le=1)]
+    """The first batch, as a share of the full one."""
+    steps: Count
+    """Steps over which batches grow in a straight line to the full size."""
+
+
+class Batch(Section):
+    """How much goes into one update, over all workers."""
+
+    change: ClassVar[Change] = "frozen"
+
+    rows: Count | None = None
+    """Examples in a batch. Give this or `tokens`."""
+    tokens: Count | None = None
+    """Tokens in a batch; the rows are this divided by the mean length of the task's examples."""
+    micro: Annotated[Count | Literal["auto"], Field(json_schema_extra=ALLOWED)] = 16
+    """Most rows that a worker forwards at once; more are accumulated. auto finds how many fit when the run starts, and writes that
+    into the run."""
+    warmup: BatchWarmup | None = None
+    """Batches that grow at the beginning of the run."""
+    lanes: Count = 64
+    """Virtual readers that a data set is dealt to, fixed for the run; at most its rows."""
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.rows is None) == (self.tokens is None):
+            raise ValueError("give either rows or tokens")
+        return self
+
+    @property
+    def micro_rows(self) -> int:
+        """Most rows of a micro-batch; 1 until somebody has chosen."""
+        return 1 if self.micro == "auto" else self.micro
+
+    def rows_of(self, mean_tokens: float) -> int:
+        """Return the rows of a batch whose examples have `mean_tokens` on average."""
+        return self.rows or max(1, round((self.tokens or 0) / mean_tokens))
+
+
+class Engine(Section):
+    """How the work is spread and in which precision it is done."""
+
+    change: ClassVar[Change] = "allowed"
+
+    workers: Count = 1
+    """Ranks, one a GPU or a few CPU cores."""
+    threads: Count = 1
+    """CPU threads of a worker."""
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    """What DeepSpeed shards: nothing, optimizer state, gradients too, parameters too."""
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Field(json_schema_extra=REASON)] = "fp32"
+    """What the forward pass computes in; weights and optimizer state stay fp32. fp16 has a dynamic loss scale, for GPUs without
+    bf16. auto takes what this machine is good at when the run starts, and writes it into the run."""
+    determinism: Literal["strict", "fast"] = "strict"
+    """On GPUs: strict gives equal bits to equal runs as far as kernels allow, fast gives equal rows and masks only."""
+    timeout_seconds: Count = 600
+    """How long a collective waits for a worker before the run ends with exit code 60."""
+
+
+class Checkpoints(Section):
+    """When state is written, and how much of it is kept."""
+
+    change: ClassVar[Change] = "allowed"
+
+    every_steps: Count = 1000
+    keep_last: Annotated[int, Field(ge=2)] = 3
+
+
+class Evaluation(Section):
+    """Held-out loss during training."""
+
+    change: ClassVar[Change] = "allowed"
+
+    every_steps: Count = 1000
+    rows: Count = 512
+    """Held-out examples of each task, at most; its sources share them. Their masks are the same every time."""
+
+
+class Data(Section):
+    """Reading examples during training."""
+
+    change: ClassVar[Change] = "allowed"
+
+    loader_processes: Annotated[int, Field(ge=0, le=64)] = 0
+    """Processes that read ahead for each worker; 0 reads ahead in a thread. The order never depends on it."""
+    prefetch_steps: Count = 4
+
+
+class Metrics(Section):
+    """The Prometheus endpoint of worker 0."""
+
+    change: ClassVar[Change] = "allowed"
+
+    host: str = "127.0.0.1"
+    """Interface to listen on; the default can be reached from this machine only."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """0 takes a free port and says which."""
+
+
+class Extension(Section):
+    """A run that was made longer than planned; ptm train --extend writes it."""
+
+    change: ClassVar[Change] = "frozen"
+
+    after_steps: Count
+    """The steps that were planned at first."""
+    rate: ExtendedRate
+    """The learning rate: its shape over all steps, so that it jumps up; what it was at the last planned step; a new warm-up and decay."""
+    sources: tuple[Name, ...] = ()
+    """Sources that have joined, in their order: they teach the tokenizer nothing, and lose what they share with those before them."""

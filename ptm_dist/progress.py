@@ -165,7 +165,7 @@ def show_results(console: Console, run: Run, exported: Path, environment: str) -
     for example in (
         f"ptm report {run.folder.path}",
         f"python -c \"from ptm_dist import load_run; print(load_run('{run.folder.path}').steps())\"",
-        f"ptm run configs/{'quickstart_zh' if run.recipe.name == 'quickstart_zh' else 'quickstart'}.yaml --text YOUR_FOLDER",
+        f"ptm run {run.folder.recipe_path} --text YOUR_FOLDER",
     ):
         console.print(f"  {example}", markup=False)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -26,20 +25,19 @@ def in_hours(recipe: Recipe) -> set[Slot]:
 
 def timed(recipe: Recipe, data: DataFolders, folder: Path, launcher: str) -> dict[Slot, float]:
     """Return the seconds of an update of everything that is trained for hours, timed in a run at `folder`, which is removed."""
-    found = dict[Slot, float]()
+    found, hours = dict[Slot, float](), in_hours(recipe)
     for stage in recipe.stages:
-        tasks = [task for task in stage.steps if (stage.name, task) in in_hours(recipe)]
-        if tasks:
-            try:
-                found |= {
-                    (stage.name, task): seconds for task, seconds in _timed_stage(recipe, stage, tasks, data, folder, launcher).items()
-                }
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+        tasks = [task for task in stage.steps if (stage.name, task) in hours]
+        if not tasks:
+            continue
+        try:
+            found |= _timed_stage(recipe, stage, tasks, data, folder, launcher)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     return found
 
 
-def _timed_stage(recipe: Recipe, stage: Stage, tasks: list[str], data: DataFolders, folder: Path, launcher: str) -> Mapping[str, float]:
+def _timed_stage(recipe: Recipe, stage: Stage, tasks: list[str], data: DataFolders, folder: Path, launcher: str) -> dict[Slot, float]:
     shutil.rmtree(folder, ignore_errors=True)  # A run that was killed while it timed has left one.
     run = RunFolder(folder)
     run.claim(alone(recipe, stage, tasks))
@@ -47,7 +45,7 @@ def _timed_stage(recipe: Recipe, stage: Stage, tasks: list[str], data: DataFolde
     run.trial_path.write_text(f"{TIMED_STEPS * len(tasks)}\n")
     train(run, launcher, lambda event: None)
     steps = list(read_events(run.events_path, "step"))
-    return {task: median([event["seconds"] for event in steps if event["task"] == task][1:]) for task in tasks}
+    return {(stage.name, task): median([event["seconds"] for event in steps if event["task"] == task][1:]) for task in tasks}
 
 
 def alone(recipe: Recipe, stage: Stage, tasks: list[str]) -> Recipe:

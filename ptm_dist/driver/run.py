@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ptm_dist.driver.budget import in_hours, timed
-from ptm_dist.driver.change import extended, joined_sources
+from ptm_dist.driver.change import LONGER, extended, joined_sources
 from ptm_dist.driver.cluster import start_ray
 from ptm_dist.driver.prepare import prepare
 from ptm_dist.driver.train import train
@@ -105,7 +105,7 @@ def _claimed(run: RunFolder, recipe: Recipe, places: Places, watcher: Watcher) -
 def _require_like(run: RunFolder, known: Recipe, recipe: Recipe) -> None:
     """Refuse a recipe of another run before its data are prepared."""
     frozen = {key.split(".")[0] for key, _, _ in recipe_diff(known, recipe) if known.change_of(key) == "frozen"}
-    if frozen - {"stages", "schedule", "extended", "tasks", "sources"}:
+    if frozen - {*LONGER, "tasks", "sources"}:
         run.claim(recipe)
 
 

@@ -45,15 +45,19 @@ class HeldOut:
         """Return the tally of each objective over this rank's rows of one source."""
         objectives = self.recipe.tasks[task].objectives
         weights = {objective.kind: 1.0 for objective in objectives}
-        found = {objective.kind: np.zeros(3 + objective.head.classes) for objective in objectives}
-        memory = self.memory.fresh()
+        memory, measured = self.memory.fresh(), list[tuple[MicroBatch, dict[str, LossSum]]]()
         for batches in times:
             for number, batch in enumerate(batches):
                 losses, after = self.engine.evaluate(task, batch, weights, memory.before(task, number))
                 memory.after(task, number, after)
-                for objective in objectives:
-                    found[objective.kind] += _tally(objective, losses[objective.kind], batch)
-        return found
+                measured.append((batch, losses))
+        # Only now are figures read from the device: to read one is to wait for it.
+        return {
+            objective.kind: sum(
+                (_tally(objective, losses[objective.kind], batch) for batch, losses in measured), start=np.zeros(3 + objective.head.classes)
+            )
+            for objective in objectives
+        }
 
     def _over_ranks(self, mine: dict[str, dict[str, Tally]]) -> dict[str, dict[str, Tally]]:
         """Add the tallies of all ranks, by source and objective."""

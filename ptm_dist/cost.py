@@ -95,6 +95,12 @@ def cost_of(recipe: Recipe) -> Cost:
     )
 
 
+def flops_per_token(recipe: Recipe) -> float:
+    """Return the arithmetic of training one token, in the mean over a run; 0 where it is not known."""
+    cost = cost_of(recipe)
+    return cost.training_flops / cost.tokens if cost.training_flops and cost.tokens else 0.0
+
+
 def _rows_read(recipe: Recipe, lengths: Mapping[str, int]) -> dict[str, int]:
     """Return the rows of each task that a run reads."""
     plan, rows = recipe.plan(lengths), dict.fromkeys(recipe.tasks, 0)

@@ -70,6 +70,18 @@ class Display:
         if show:
             show(event)
 
+    def supervised(self, event: dict[str, Any]) -> None:
+        """Show what the supervisor does between attempts."""
+        if event["event"] == "attempt_ended" and event["exit_code"]:
+            self.say(f"attempt {event['attempt']} ended at step {event['step']:,}: {event['message']}")
+        elif event["event"] == "restarting":
+            left = f"{event['restarts_left']} more restarts before a new checkpoint"
+            self.say(f"going on from the last checkpoint in {event['seconds']:.0f} s ({event['reason']}; {left})")
+        elif event["event"] == "stepped_back":
+            self.say(f"the newest checkpoint is set aside, going on from step {event['step']:,}: {event['reason']}")
+        elif event["event"] == "waiting_for_capacity":
+            self.say(f"waiting for workers: room for {event['workers']} now, at least {event['least']} are needed")
+
     def _on_attempt_started(self, event: dict[str, Any]) -> None:
         self._total = event["total_steps"]
         self._rate = _Rate(first_step=event["step"])
@@ -123,7 +135,7 @@ def watching(console: Console) -> Iterator[Watcher]:
     """Show progress while the block runs."""
     if not console.is_terminal:
         display = Display(console, None)
-        yield Watcher(display.stage, display.event, display.say)
+        yield Watcher(display.stage, display.event, display.say, display.supervised)
         return
     columns = (
         TextColumn("{task.description:<20}"),
@@ -135,7 +147,7 @@ def watching(console: Console) -> Iterator[Watcher]:
     )
     with Progress(*columns, console=console) as bar:
         display = Display(console, bar)
-        yield Watcher(display.stage, display.event, display.say)
+        yield Watcher(display.stage, display.event, display.say, display.supervised)
 
 
 def show_table(console: Console, rows: list[tuple[str, str]]) -> None:

@@ -17,6 +17,8 @@ from ptm_dist.objectives import OBJECTIVES
 from ptm_dist.objectives.base import Objective
 from ptm_dist.plugins import plugin
 from ptm_dist.recipe_budget import Steps
+from ptm_dist.trackers import TRACKERS
+from ptm_dist.trackers.base import TrackerSettings
 
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Count: TypeAlias = Annotated[int, Field(gt=0)]
@@ -149,7 +151,8 @@ class Engine(Section):
     determinism: Literal["strict", "fast"] = "strict"
     """On GPUs: strict gives equal bits to equal runs as far as kernels allow, fast gives equal rows and masks only."""
     timeout_seconds: Count = 600
-    """How long a collective waits for a worker before the run ends with exit code 60."""
+    """How long a worker may get nowhere, by itself or waiting for others, before all leave their stacks and the attempt ends with exit
+    code 60."""
 
 
 class Checkpoints(Section):
@@ -190,6 +193,8 @@ class Metrics(Section):
     """Interface to listen on; the default can be reached from this machine only."""
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     """0 takes a free port and says which."""
+    trackers: tuple[Annotated[SerializeAsAny[TrackerSettings], plugin(TRACKERS)], ...] = ()
+    """Where else curves are kept: tensorboard, wandb, mlflow; docs/trackers.md."""
 
 
 class Extension(Section):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from typing import Any
 from ptm_dist.data.dataset import MANIFEST, Dataset
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError, ResumeMismatchError, RunOwnedError
+from ptm_dist.locks import locked
 from ptm_dist.recipe import Recipe
 from ptm_dist.recipe_budget import parse_budget
 from ptm_dist.recipe_io import read_recipe, recipe_diff, save_recipe
@@ -77,6 +76,21 @@ class RunFolder:
         return self.path / "events.jsonl"
 
     @property
+    def supervision_path(self) -> Path:
+        """The log of the driver: attempts placed, ended, restarted."""
+        return self.path / "supervision.jsonl"
+
+    @property
+    def lease_path(self) -> Path:
+        """Who may write here."""
+        return self.path / "lease"
+
+    @property
+    def targets_path(self) -> Path:
+        """Where Prometheus finds what this run serves."""
+        return self.path / "monitoring" / "targets.json"
+
+    @property
     def checkpoints(self) -> Path:
         """The checkpoint store."""
         return self.path / "checkpoints"
@@ -123,6 +137,27 @@ class RunFolder:
     def rank_log(self, attempt: int, rank: int) -> Path:
         """What a rank printed."""
         return self.logs(attempt) / f"rank-{rank}.log"
+
+    def stacks_path(self, attempt: int, rank: int) -> Path:
+        """The stacks of a rank that no longer got anywhere."""
+        return self.logs(attempt) / f"rank-{rank}.stacks"
+
+    def stacks(self, attempt: int) -> list[Path]:
+        """Return the files of ranks of an attempt that left stacks."""
+        return sorted(path for path in self.logs(attempt).glob("rank-*.stacks") if path.stat().st_size)
+
+    def ask_to_stop(self, reason: str) -> None:
+        """Ask the workers to finish the step, save and stop; the reason goes into the log."""
+        with explain_disk_errors(self.path):
+            self.stop_path.write_text(f"{reason}\n", encoding="utf8")
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the workers are asked to stop, None if they are not."""
+        try:
+            return self.stop_path.read_text(encoding="utf8").strip() or "user"
+        except FileNotFoundError:
+            return None
 
     @property
     def exists(self) -> bool:
@@ -266,27 +301,8 @@ class RunFolder:
             RunOwnedError: another process holds it for longer than `wait_seconds`.
 
         """
-        with explain_disk_errors(self.path), (self.path / f".{role}.lock").open("a+") as file:
-            deadline = time.monotonic() + wait_seconds
-            while not _try_lock(file.fileno()):
-                if time.monotonic() >= deadline:
-                    file.seek(0)
-                    owner = file.read() or "unknown"
-                    raise RunOwnedError(f"{self.path} is in use by process {owner.strip()}. Wait for it, stop it, or choose another --run.")
-                time.sleep(0.2)
-            file.seek(0)
-            file.truncate()
-            file.write(f"{os.getpid()}\n")
-            file.flush()
+        with locked(self.path, role, wait_seconds):
             yield
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def default_path(recipe: Recipe, root: Path = Path("runs")) -> Path:

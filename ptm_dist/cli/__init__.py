@@ -10,12 +10,16 @@ from typing import Annotated
 
 import typer
 
+from ptm_dist.cli import watch
 from ptm_dist.cli.model import model_app
 from ptm_dist.cli.nouns import checkpoint_app, data_app
+from ptm_dist.cli.sweep import EPILOG as SWEEP_EPILOG
+from ptm_dist.cli.sweep import sweep
 from ptm_dist.cli.words import (
     CACHE,
     BecauseOption,
     CacheOption,
+    ClusterOption,
     ExtendOption,
     LauncherOption,
     RunOption,
@@ -41,6 +45,11 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(checkpoint_app, name="checkpoint")
 app.add_typer(model_app, name="model")
+app.command(epilog=SWEEP_EPILOG)(sweep)
+app.command(epilog="Example: ptm status runs/quickstart-1a2b3c4d")(watch.status)
+app.command(epilog="Example: ptm history runs/quickstart-1a2b3c4d --since 24h")(watch.history)
+app.command(epilog="Example: ptm report runs/quickstart-1a2b3c4d --watch")(watch.report)
+app.command(epilog="Example: ptm compare runs/one runs/other --at tokens")(watch.compare)
 
 
 @app.command(epilog="Example: ptm run configs/quickstart.yaml --text notes/ more.jsonl")
@@ -50,6 +59,7 @@ def run(
     run: RunOption = None,
     cache: CacheOption = CACHE,
     launcher: LauncherOption = "ray",
+    cluster: ClusterOption = None,
     because: BecauseOption = "",
     extend: ExtendOption = None,
 ) -> None:
@@ -58,7 +68,7 @@ def run(
     from ptm_dist.progress import show_results, watching
 
     recipe = recipe_of(words, text)
-    places = replace(places_of(recipe, run, cache, launcher), because=because, extend=extend)
+    places = replace(places_of(recipe, run, cache, launcher, cluster), because=because, extend=extend)
     with watching(out) as watcher:
         finished = train_run(recipe, places, watcher)
     show_results(out, finished, export_run(finished), sys.prefix)
@@ -71,6 +81,7 @@ def train(
     run: RunOption = None,
     cache: CacheOption = CACHE,
     launcher: LauncherOption = "ray",
+    cluster: ClusterOption = None,
     because: BecauseOption = "",
     extend: ExtendOption = None,
     trial: Annotated[bool, typer.Option("--trial", help="Do three steps, say what the whole run needs, and leave nothing behind.")] = False,
@@ -82,7 +93,7 @@ def train(
     from ptm_dist.report import summary
 
     recipe = recipe_of(words, text)
-    places = replace(places_of(recipe, run, cache, launcher), because=because, extend=extend)
+    places = replace(places_of(recipe, run, cache, launcher, cluster), because=because, extend=extend)
     with watching(out) as watcher:
         rows = try_out(recipe, places, watcher) if trial else summary(train_run(recipe, places, watcher))
     show_table(out, rows)
@@ -109,24 +120,6 @@ def fork(
     for key, before, after in make(parent, at, recipe, target):
         out.print(f"{key}: {before} -> {after}", markup=False)
     out.print(f"run {target}: begins at step {at:,} of {path}. Train it: ptm train {target}/recipe.json --run {target}", markup=False)
-
-
-@app.command(epilog="Example: ptm status runs/quickstart-*")
-def status(
-    paths: Annotated[list[Path] | None, typer.Argument(help="Run directories; all in runs/ by default.", metavar="[RUN]...")] = None,
-) -> None:
-    """Say where runs stand."""
-    from ptm_dist.driver.run import where_it_stands
-    from ptm_dist.events import steps_of
-    from ptm_dist.run import RunFolder
-
-    found = [RunFolder(path) for path in paths or sorted(Path("runs").glob("*")) if paths or RunFolder(path).exists]
-    if not found:
-        out.print("no runs here yet. Start one: ptm run configs/quickstart.yaml")
-    for folder in found:
-        recipe, done = folder.recipe(), steps_of(folder.events_path)
-        last = f"; last step {max(done):,}, loss {done[max(done)]['loss']:.4f}" if done else ""
-        out.print(where_it_stands(folder, recipe) + last)
 
 
 @app.command(epilog="Example: ptm logs runs/quickstart-1a2b3c4d --rank 1")
@@ -156,17 +149,8 @@ def stop(path: RunPath) -> None:
     folder.recipe()
     if not folder.is_owned("driver"):
         raise ConfigError(f"{path} is not running.")
-    folder.stop_path.touch()
+    folder.ask_to_stop("user")
     out.print(f"{path}: asked to finish the step, save and stop")
-
-
-@app.command(epilog="Example: ptm report runs/quickstart-1a2b3c4d")
-def report(path: RunPath) -> None:
-    """Print the figures of a run and where everything is."""
-    from ptm_dist.progress import show_table
-    from ptm_dist.report import load_run, summary
-
-    show_table(out, summary(load_run(path)))
 
 
 @app.command(epilog="Example: ptm export runs/quickstart-1a2b3c4d@1000 --to hf my-model")

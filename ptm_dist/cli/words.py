@@ -28,6 +28,9 @@ BecauseOption = Annotated[str, typer.Option("--because", help="Why settings of a
 ExtendOption = Annotated[
     str | None, typer.Option("--extend", help="What the learning rate does in a run made longer: stretch, hold or restart.")
 ]
+ClusterOption = Annotated[
+    Path | None, typer.Option("--cluster", help="A cluster file: restarts, least workers, messages, where metrics are served.")
+]
 LauncherOption = Annotated[str, typer.Option("--launcher", help="Who starts the workers: ray, or local (no Ray while training).")]
 
 
@@ -62,20 +65,23 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update={"units": units})})
 
 
-def places_of(recipe: Recipe, run: Path | None, cache: Path, launcher: str = "ray") -> Places:
-    """Return where a run of `recipe` lives and who starts its workers.
+def places_of(recipe: Recipe, run: Path | None, cache: Path, launcher: str = "ray", cluster: Path | None = None) -> Places:
+    """Return where a run of `recipe` lives, who starts its workers, and on what terms.
 
     Raises:
-        ConfigError: there is no such launcher.
+        ConfigError: there is no such launcher, or the cluster file is wrong.
 
     """
+    from ptm_dist.clusters.files import load_cluster
+    from ptm_dist.driver.launchers import LAUNCHERS
     from ptm_dist.driver.run import Places
-    from ptm_dist.driver.train import LAUNCHERS
     from ptm_dist.run import default_path
+    from ptm_dist.terms import Terms
 
     if launcher not in LAUNCHERS:
         raise ConfigError(f"--launcher {launcher}: one of {', '.join(LAUNCHERS)}.")
-    return Places(run or default_path(recipe), cache, launcher)
+    terms = load_cluster(cluster) if cluster else Terms()
+    return Places(run or default_path(recipe), cache, launcher, terms=terms)
 
 
 def run_and_step(text: str) -> tuple[str, int | None]:

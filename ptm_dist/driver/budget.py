@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from ptm_dist.driver.train import train
+from ptm_dist.driver.supervise import train
 from ptm_dist.events import read_events
 from ptm_dist.recipe import Recipe
 from ptm_dist.recipe_budget import Slot, parse_budget

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ from ptm_dist.driver.budget import in_hours, timed
 from ptm_dist.driver.change import LONGER, extended, joined_sources
 from ptm_dist.driver.cluster import start_ray
 from ptm_dist.driver.prepare import prepare
-from ptm_dist.driver.train import train
-from ptm_dist.events import read_events
+from ptm_dist.driver.supervise import train
+from ptm_dist.events import EventLog, read_events
 from ptm_dist.recipe import Recipe
 from ptm_dist.recipe_io import recipe_diff, save_recipe
 from ptm_dist.recipe_parts import Extension
 from ptm_dist.report import Run, export
 from ptm_dist.run import DataFolders, RunFolder
+from ptm_dist.terms import Terms
 from ptm_dist.train.budget import Settled, settle
 from ptm_dist.train.committed import list_checkpoints
 from ptm_dist.train.weights import require_same_settings, source_of, take_over
@@ -37,6 +38,8 @@ class Places:
     """Why settings of an existing run have changed."""
     extend: str | None = None
     """What the learning rate does in a run that is made longer."""
+    terms: Terms = field(default_factory=Terms)
+    """How it is restarted, resized and watched."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,33 @@ class Watcher:
     stage: Callable[[str, int, int], None]
     event: Callable[[dict[str, Any]], None]
     say: Callable[[str], None]
+    supervised: Callable[[dict[str, Any]], None] = lambda event: None
+    """Told what the supervisor does."""
+
+
+class _Seen:
+    """Passes the progress of preparation on, and keeps of each stage its tasks, those that had to be done, and the time it took."""
+
+    def __init__(self, tell: Callable[[str, int, int], None]) -> None:
+        self._tell = tell
+        self._stages: dict[str, dict[str, float]] = {}
+        self._looked_at = time.monotonic()
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        now, stage = time.monotonic(), self._stages.get(name)
+        if stage is None:
+            stage = self._stages[name] = {"first": done, "seconds": 0.0}
+        stage |= {"last": done, "tasks": total, "seconds": stage["seconds"] + now - self._looked_at}
+        self._looked_at = now
+        self._tell(name, done, total)
+
+    def note(self, run: RunFolder) -> None:
+        """Write it into the log of the driver."""
+        log = EventLog(run.supervision_path, 0)
+        for name, stage in self._stages.items():
+            done = int(stage["last"] - stage["first"])
+            log.write("prepared", stage=name, tasks=int(stage["tasks"]), done=done, seconds=round(stage["seconds"], 3))
+        log.close()
 
 
 def prepare_run(recipe: Recipe, places: Places, watcher: Watcher) -> RunFolder:
@@ -83,7 +113,7 @@ def train_run(recipe: Recipe, places: Places, watcher: Watcher) -> Run:
                 run.set_data(_prepared(recipe, places, watcher))
             recipe = _with_steps(run, recipe, places, watcher)
             _take_weights(run, recipe)
-            train(run, places.launcher, watcher.event)
+            train(run, places.launcher, watcher.event, places.terms, watcher.supervised)
     return Run(run)
 
 
@@ -120,7 +150,9 @@ def _data_of(run: RunFolder, known: Recipe, recipe: Recipe, places: Places, watc
 
 def _prepared(recipe: Recipe, places: Places, watcher: Watcher) -> DataFolders:
     start_ray(recipe)
-    prepared = prepare(recipe, places.cache, watcher.stage)
+    seen = _Seen(watcher.stage)
+    prepared = prepare(recipe, places.cache, seen)
+    seen.note(RunFolder(places.run))
     return DataFolders(prepared.tokenizer.resolve(), _absolute(prepared.datasets))
 
 

@@ -1,4 +1,4 @@
-"""Places the workers of an attempt, follows what they report, and turns signals into requests."""
+"""One attempt: its workers are started, what they report is followed, and signals become requests."""
 
 from __future__ import annotations
 
@@ -7,53 +7,62 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from ptm_dist.driver.cluster import start_ray
+from ptm_dist.driver.launchers import Launcher
 from ptm_dist.events import read_events
+from ptm_dist.placed import Placed
 from ptm_dist.run import RunFolder
-from ptm_dist.train.launch import launch as launch_local
-from ptm_dist.train.worker import cause_of, work
 
 EventHandler = Callable[[dict[str, Any]], None]
+LOOK_SECONDS: Final = 2.0
+"""How often the driver looks at the cluster while workers train."""
 
 
-def train(run: RunFolder, launcher: str, on_event: EventHandler) -> None:
-    """Start an attempt of a claimed run and wait for it; `on_event` sees every event of the attempt as it happens.
+def follow(run: RunFolder, launcher: Launcher, placed: Placed, on_event: EventHandler, look: Callable[[], None]) -> None:
+    """Start an attempt and wait for its end; `on_event` sees every event of its workers as it happens, `look` is called now and then.
 
     Raises:
         PtmError: why the attempt ended before the last step.
 
     """
-    if launcher == "ray":
-        start_ray(run.recipe())  # In the main thread, and before the handlers below: Ray sets its own.
-    run.stop_path.unlink(missing_ok=True)
-    attempt = run.next_attempt()
     failures: list[BaseException] = []
     start = run.events_path.stat().st_size if run.events_path.exists() else 0
-    thread = threading.Thread(target=_guarded, args=(LAUNCHERS[launcher], run, attempt, failures), daemon=True)
-    previous = {number: signal.signal(number, _request_stop(run)) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        thread.start()
-        follower = _Follower(run.events_path, start, on_event)
-        while thread.is_alive():
-            thread.join(0.2)
-            follower.read()
+    thread = threading.Thread(target=_guarded, args=(launcher, run, placed, failures), daemon=True)
+    follower, looked_at = _Follower(run.events_path, start, on_event), time.monotonic()
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.2)
         follower.read()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        if time.monotonic() - looked_at >= LOOK_SECONDS:
+            look()
+            looked_at = time.monotonic()
+    follower.read()
     if failures:
         raise failures[0]
 
 
-def _guarded(launcher: Callable[[RunFolder, int], None], run: RunFolder, attempt: int, failures: list[BaseException]) -> None:
+def _guarded(launcher: Launcher, run: RunFolder, placed: Placed, failures: list[BaseException]) -> None:
     try:
-        launcher(run, attempt)
+        launcher.launch(run, placed)
     except BaseException as error:
         failures.append(error)
+
+
+@contextmanager
+def stopping_on_signals(run: RunFolder) -> Iterator[None]:
+    """Turn the first Ctrl-C or SIGTERM into a request to finish the step and save; the second ends this process at once."""
+    handler = _request_stop(run)
+    previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
 
 
 def _request_stop(run: RunFolder) -> Callable[[int, Any], None]:
@@ -63,7 +72,7 @@ def _request_stop(run: RunFolder) -> Callable[[int, Any], None]:
         nonlocal asked
         asked += 1
         if asked == 1:
-            run.stop_path.touch()
+            run.ask_to_stop("user")
             print("\nfinishing the step and saving; once more stops at once, without saving", file=sys.stderr, flush=True)
             return
         last = max((event["step"] for event in read_events(run.events_path, "checkpoint_saved")), default=0)
@@ -94,38 +103,3 @@ class _Follower:
 
 def _parse(data: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in data.splitlines() if line.startswith(b"{") and line.endswith(b"}")]
-
-
-def _launch_here(run: RunFolder, attempt: int) -> None:
-    launch_local(run, attempt, run.recipe().engine.workers)
-
-
-def _launch_with_ray(run: RunFolder, attempt: int) -> None:
-    """Let Ray Train place the workers. It never restarts them: the run directory, not Ray, knows where to go on."""
-    import torch
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    engine = run.recipe().engine
-    trainer = TorchTrainer(
-        _ray_worker,
-        train_loop_config={"run": str(run.path.resolve()), "attempt": attempt},
-        scaling_config=ScalingConfig(
-            num_workers=engine.workers, use_gpu=torch.cuda.is_available(), resources_per_worker={"CPU": engine.threads}
-        ),
-        run_config=RunConfig(
-            name=f"attempt-{attempt}", storage_path=str(run.path.resolve() / "ray"), failure_config=FailureConfig(max_failures=0)
-        ),
-        torch_config=TorchConfig(timeout_s=engine.timeout_seconds),
-    )
-    try:
-        trainer.fit()
-    except Exception as error:
-        raise cause_of(run, attempt) from error
-
-
-def _ray_worker(config: dict[str, Any]) -> None:
-    work(Path(config["run"]), config["attempt"], int(os.environ["RANK"]))
-
-
-LAUNCHERS: Final[dict[str, Callable[[RunFolder, int], None]]] = {"ray": _launch_with_ray, "local": _launch_here}

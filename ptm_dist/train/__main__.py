@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ptm_dist.errors import PtmError
 from ptm_dist.run import RunFolder
-from ptm_dist.train.context import join
+from ptm_dist.train.context import COLLECTIVES, join
 from ptm_dist.train.worker import work
 
 
@@ -18,7 +18,7 @@ def main() -> None:
         sys.exit("usage: torchrun --nproc-per-node N -m ptm_dist.train RUN   (make RUN with: ptm data prepare RECIPE --run RUN)")
     run = RunFolder(Path(sys.argv[1]))
     try:
-        context = join(0, run.recipe().engine.timeout_seconds)
+        context = join(0, COLLECTIVES * run.recipe().engine.timeout_seconds)
         number = context.gather(run.next_attempt() if context.rank == 0 else 0)[0]
         work(run.path, number, context.rank)
     except PtmError as error:

@@ -5,25 +5,33 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
 from ptm_dist.data.loader import Loader, Reader, Reading, require_rows
 from ptm_dist.errors import ConfigError
 from ptm_dist.events import EventLog, read_events
+from ptm_dist.lease import held, require
 from ptm_dist.metrics import Exporter
+from ptm_dist.placed import Placed, read_placed
 from ptm_dist.recipe import Recipe
 from ptm_dist.run import DataFolders, RunFolder
 from ptm_dist.schedule import Schedule
 from ptm_dist.store import digest
+from ptm_dist.targets import Target, write_targets
+from ptm_dist.terms import MetricsBinding
+from ptm_dist.trackers.sink import Sink
 from ptm_dist.train.choices import settle
+from ptm_dist.train.clock import Watchdog
 from ptm_dist.train.commit import CheckpointStore
 from ptm_dist.train.context import WorkerContext
+from ptm_dist.train.device import gpu_of, node_name, peak_flops, reachable
 from ptm_dist.train.engine import Engine
 from ptm_dist.train.evaluation import HeldOut
 from ptm_dist.train.loop import Reporter, Trainer
@@ -64,7 +72,7 @@ def reading_of(recipe: Recipe, data: DataFolders, rank: int, world: int) -> Read
     )
 
 
-def build(recipe: Recipe, run: RunFolder, context: WorkerContext, report: Reporter) -> Trainer:
+def build(recipe: Recipe, run: RunFolder, context: WorkerContext, report: Reporter, lease: int) -> Trainer:
     """Put model, engine, loader and store together.
 
     Raises:
@@ -86,10 +94,11 @@ def build(recipe: Recipe, run: RunFolder, context: WorkerContext, report: Report
     torch.manual_seed(recipe.seed)
     engine = Engine(PretrainingModel(recipe, data.vocabulary), recipe, context)
     loader = Loader(replace(reading, micro=recipe.batch.micro_rows), schedule, recipe.data.loader_processes, recipe.data.prefetch_steps)
-    store = CheckpointStore(run.checkpoints, context, recipe.checkpoint.keep_last)
+    store = CheckpointStore(run.checkpoints, context, recipe.checkpoint.keep_last, lambda: require(run.lease_path, lease))
     memory = LaneMemory(context, reading.stateful, recipe.batch.lanes, recipe.batch.micro_rows)
     held_out = HeldOut(recipe, context, engine, loader.reader, memory)
-    return Trainer(recipe, run, context, schedule, loader, engine, store, report, held_out, memory)
+    watchdog = Watchdog(run.stacks_path(context.attempt, context.rank), recipe.engine.timeout_seconds)
+    return Trainer(recipe, run, context, schedule, loader, engine, store, report, held_out, memory, watchdog)
 
 
 def attempt(run: RunFolder, context: WorkerContext) -> None:
@@ -99,39 +108,73 @@ def attempt(run: RunFolder, context: WorkerContext) -> None:
         PtmError: what stopped it, by cause.
 
     """
-    recipe = run.recipe()
+    recipe, placed = run.recipe(), read_placed(run, context.attempt)
     with ExitStack() as resources:
-        report, address = Reporter(), ""
+        lease = placed.lease if placed else 0
         if context.rank == 0:
             resources.enter_context(run.owned("writer", LOCK_WAIT_SECONDS))
-            report = Reporter(EventLog(run.events_path, context.attempt), Exporter(recipe.name, context.attempt))
-            address = report.exporter.serve(recipe.metrics.host, recipe.metrics.port) if report.exporter else ""
-        pids = context.gather(os.getpid())  # Nobody goes on before rank 0 is the only writer.
-        trainer = build(recipe, run, context, report)
+            if placed is None:
+                lease = resources.enter_context(held(run.path)).number
+        report = _reporter(run, recipe, context)
+        if report.trackers:
+            resources.callback(report.trackers.close)
+        address, ranks = _present(run, recipe, context, report, placed)  # Nobody goes on before rank 0 is the only writer.
+        trainer = build(recipe, run, context, report, lease)
         resources.callback(trainer.engine.close)
+        resources.callback(trainer.watchdog.close)
         for number in (signal.SIGTERM, signal.SIGUSR1):
             _on_signal(number, trainer.stop_signals.append)
         start, total = trainer.resume(), trainer.schedule.total_steps
-        examples = sum(data.open(task, "train").rows for data in [run.data()] for task in recipe.tasks)
-        code, before = code_version(), last_code(run)
-        if before and before != code:
-            report("code_changed", before=before, after=code)
-        report(
-            "attempt_started",
-            step=start,
-            total_steps=total,
-            world=context.world,
-            metrics=address,
-            examples=examples,
-            pids=pids,
-            code=code,
-            repeats=promise(recipe, context),
-        )
+        about = _about(recipe, run, trainer, placed)
+        report("attempt_started", step=start, total_steps=total, metrics=address, ranks=ranks, **about)
         if run.trial_path.exists():
             trainer.try_out(int(run.trial_path.read_text()))
             return
         trainer.train(start, total)
         report("attempt_finished", step=total)
+
+
+def _reporter(run: RunFolder, recipe: Recipe, context: WorkerContext) -> Reporter:
+    """Return who hears of events: rank 0 has the log, and each node has one endpoint for the metrics of its ranks."""
+    if context.rank == 0:
+        log = EventLog(run.events_path, context.attempt)
+        trackers = Sink(recipe.metrics.trackers, run, lambda line: log.write("tracker_failed", reason=line))
+        return Reporter(context.attempt, log, Exporter(run.path.name, context.attempt), trackers)
+    exporter = Exporter(run.path.name, context.attempt, "node", node=node_name()) if context.local_rank == 0 else None
+    return Reporter(context.attempt, None, exporter)
+
+
+def _present(
+    run: RunFolder, recipe: Recipe, context: WorkerContext, report: Reporter, placed: Placed | None
+) -> tuple[str, list[dict[str, Any]]]:
+    """Serve metrics, gather what every rank is, and tell Prometheus where to look; return the URL of rank 0, and the ranks."""
+    bound, address = (placed and placed.metrics) or MetricsBinding(**recipe.metrics.model_dump(include={"host", "port"})), ""
+    if report.exporter:
+        address = report.exporter.serve(bound.host, bound.port)
+    mine = {"rank": context.rank, "node": node_name(), "pid": os.getpid(), "gpu": gpu_of(context.device), "metrics": reachable(address)}
+    ranks = context.gather(mine)
+    if context.rank == 0:
+        served = [Target(rank["metrics"], rank["node"], "worker") for rank in ranks]
+        write_targets(run, context.attempt, [*served, *([Target(placed.driver_metrics, placed.host, "driver")] if placed else [])])
+    return address, ranks
+
+
+def _about(recipe: Recipe, run: RunFolder, trainer: Trainer, placed: Placed | None) -> dict[str, Any]:
+    """Return what an attempt is, beside where it starts."""
+    code, before, context = code_version(), last_code(run), trainer.context
+    if before and before != code:
+        trainer.report("code_changed", before=before, after=code)
+    waited = time.time() - placed.placed_at - trainer.restore_seconds if placed else 0.0
+    return {
+        "world": context.world,
+        "examples": sum(data.open(task, "train").rows for data in [run.data()] for task in recipe.tasks),
+        "code": code,
+        "repeats": promise(recipe, context),
+        "start_seconds": round(max(0.0, waited), 3),  # Clocks of two machines may differ.
+        "restore_seconds": trainer.restore_seconds,
+        "flops_per_token": placed.flops_per_token if placed else 0.0,
+        "peak_flops": peak_flops(context.device, recipe.engine.precision) * context.world,
+    }
 
 
 def promise(recipe: Recipe, context: WorkerContext) -> str:

@@ -57,6 +57,8 @@ class CheckpointStore:
     root: Path
     peers: Peers
     keep_last: int = 2
+    fence: Callable[[], None] = lambda: None
+    """Called on rank 0 right before a commit; raises where somebody else has taken the run over."""
     failure: str = field(default="", init=False)
     """Why the last save that failed did."""
     rejected: list[str] = field(default_factory=list, init=False)
@@ -156,6 +158,7 @@ class CheckpointStore:
         if pinned:
             disk.mark(self.root, step, pinned)  # Before the commit, so that no crash leaves it unpinned.
         reached("ckpt.before_rename", step)
+        self.fence()
         os.rename(staging, self.root / disk.name_of(step))
         reached("ckpt.after_rename", step)
         fsync_directory(self.root)

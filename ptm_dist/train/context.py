@@ -6,7 +6,7 @@ import os
 import socket
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -76,6 +76,10 @@ def meet_at(listener: socket.socket, rank: int, world: int) -> Any:
         return store(host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
     listener.close()
     return None
+
+
+COLLECTIVES: Final = 2
+"""How much longer a collective waits than the watchdog: stacks come first, and then the end of the rank."""
 
 
 def join(attempt: int, timeout_seconds: int) -> WorkerContext:

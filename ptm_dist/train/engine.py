@@ -28,6 +28,7 @@ from ptm_dist.models.heads import LossSum
 from ptm_dist.optimizers.base import parameter_groups
 from ptm_dist.recipe import Recipe
 from ptm_dist.rng import derive_seed
+from ptm_dist.train.clock import Clock
 from ptm_dist.train.context import WorkerContext
 from ptm_dist.train.fragments import Layout
 from ptm_dist.train.loss_scale import LossScale
@@ -50,6 +51,7 @@ class Engine:
 
     def __init__(self, model: PretrainingModel, recipe: Recipe, context: WorkerContext) -> None:
         self.recipe, self.context, self._model = recipe, context, model
+        self.clock = Clock(context.device)
         settings = recipe.optimizer
         self.optimizer = settings.build(parameter_groups(model, settings))
         _require_precision(recipe.engine.precision)
@@ -74,9 +76,10 @@ class Engine:
         """
         # Dropout is drawn from a seed of its own each time, so that no generator state has to be stored.
         torch.manual_seed(derive_seed(self.recipe.seed, "dropout", *key, self.context.rank))
-        with self._autocast():
+        with self.clock.during("forward"), self._autocast():
             total, losses, after = self._deepspeed(task, *to_device(batch, self.context.device), weights, memory)
-        self._deepspeed.backward(total * self._own_scale)
+        with self.clock.during("backward"):
+            self._deepspeed.backward(total * self._own_scale)
         return {name: LossSum(loss.sum.detach(), loss.targets, loss.correct) for name, loss in losses.items()}, after
 
     @torch.no_grad()
@@ -105,7 +108,8 @@ class Engine:
             group["lr"] = learning_rate * group["lr_share"]
             group["active"] = group["part"] in active
         self._overflow = False
-        self._deepspeed.step()
+        with self.clock.during("optimizer"):
+            self._deepspeed.step()
         norm = self._deepspeed.get_global_grad_norm()
         overflow = self._overflow or bool(getattr(self._deepspeed.optimizer, "overflow", False))
         if self.loss_scale:

@@ -9,6 +9,7 @@ import importlib.metadata
 import math
 import resource
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,9 +27,12 @@ from ptm_dist.metrics import Exporter
 from ptm_dist.recipe import Recipe
 from ptm_dist.run import RunFolder
 from ptm_dist.schedule import Moment, Schedule
+from ptm_dist.trackers.sink import Sink
+from ptm_dist.train.clock import Watchdog
 from ptm_dist.train.commit import CheckpointStore
 from ptm_dist.train.committed import Checkpoint
 from ptm_dist.train.context import WorkerContext
+from ptm_dist.train.device import held_bytes
 from ptm_dist.train.engine import Engine
 from ptm_dist.train.evaluation import HeldOut
 from ptm_dist.train.loss_scale import LossScale
@@ -38,19 +42,26 @@ from ptm_dist.train.state import read_state, read_weights, write_state
 
 MOST_SKIPPED: Final = 10
 """Steps in a row whose loss is not finite before the run gives up."""
+RANKS_SECONDS: Final = 10.0
+"""How often the figures of single ranks are gathered."""
 
 
 @dataclass
 class Reporter:
-    """Events of rank 0, for the log and for the metrics; other ranks are silent."""
+    """Events of rank 0, for the log and for the metrics; the first rank of another node has metrics only, others are silent."""
 
+    attempt: int = 0
     log: EventLog | None = None
     exporter: Exporter | None = None
+    trackers: Sink | None = None
 
     def __call__(self, event: str, **fields: Any) -> None:
         """Write an event."""
-        if self.log and self.exporter:
-            self.exporter.observe(self.log.write(event, **fields))
+        record = self.log.write(event, **fields) if self.log else {"event": event, "attempt": self.attempt, "time": time.time()} | fields
+        if self.exporter:
+            self.exporter.observe(record)
+        if self.trackers:
+            self.trackers.observe(record)
 
 
 @dataclass
@@ -67,8 +78,14 @@ class Trainer:
     report: Reporter
     held_out: HeldOut
     memory: LaneMemory
+    watchdog: Watchdog
     skipped: int = 0
     stop_signals: list[int] = field(default_factory=list)
+    restore_seconds: float = 0.0
+    """What loading the checkpoint took."""
+    _own: Counter[str] = field(default_factory=Counter)
+    """Seconds of this rank since figures of ranks were gathered last, by phase, and the steps that took them."""
+    _gathered_at: float = 0.0
 
     def train(self, start: int, stop: int) -> None:
         """Do steps start..stop-1.
@@ -89,6 +106,8 @@ class Trainer:
             last = done == self.schedule.total_steps
             if last or done % self.recipe.evaluate.every_steps == 0:
                 self.evaluate(done)
+            if stopping and not last:
+                self.report("stopping", step=done, reason=self.run.stop_reason or "preempted")
             if last or stopping or done in self._stage_ends or done % self.recipe.checkpoint.every_steps == 0:
                 self.save(done)
             if stopping and not last:
@@ -97,13 +116,16 @@ class Trainer:
 
     def _step(self, moment: Moment, batches: list[MicroBatch], data_seconds: float) -> bool:
         """Do one update and return whether any rank was asked to stop."""
-        started_at = time.perf_counter()
+        started_at, clock = time.perf_counter(), self.engine.clock
+        self.watchdog.feed()
+        clock.add("data", data_seconds)
         shares = {objective.kind: objective.weight for objective in self.recipe.tasks[moment.task].objectives}
         objectives = list(shares)
         mine = [sum(len(batch.targets[kind].labels) for batch in batches if kind in batch.targets) for kind in objectives]
         tokens = sum(batch.tokens for batch in batches)
         # Counts come first, over all ranks, so that no gradient depends on how the batch was split.
-        *counts, tokens, stop_votes = self.context.sum([*mine, tokens, float(self._asked_to_stop())])
+        with clock.during("communication"):
+            *counts, tokens, stop_votes, gathering = self.context.sum([*mine, tokens, float(self._asked_to_stop()), float(self._gathers())])
         weights = {kind: shares[kind] * self.context.world / max(count, 1.0) for kind, count in zip(objectives, counts, strict=True)}
         sums = dict.fromkeys(objectives, 0.0)
         self.engine.prepare()
@@ -113,11 +135,13 @@ class Trainer:
             self.memory.after(moment.task, number, after)
             for kind, loss in losses.items():
                 sums[kind] += float(loss.sum)
-        totals = self.context.sum([sums[kind] for kind in objectives])
+        with clock.during("communication"):
+            totals = self.context.sum([sums[kind] for kind in objectives])
         means = {kind: total / max(count, 1.0) for kind, total, count in zip(objectives, totals, counts, strict=True)}
         finite = all(map(math.isfinite, means.values()))
         rate = self.recipe.learning_rate(moment.step)
         norm, applied = self.engine.step(rate, self._active(moment) if finite else set())
+        phases = clock.take()
         self.report(
             "step",
             step=moment.step,
@@ -132,7 +156,11 @@ class Trainer:
             loss_scale=self.engine.loss_scale.value if self.engine.loss_scale else None,
             seconds=round(time.perf_counter() - started_at + data_seconds, 6),
             data_seconds=round(data_seconds, 6),
+            phases=phases,
         )
+        self._own.update(phases | {"steps": 1})
+        if gathering:
+            self._gather(moment.step)
         scale = self.engine.loss_scale
         self._count_skipped(moment.step, finite and (applied or scale is None or scale.value > 1.0))
         return stop_votes > 0
@@ -151,14 +179,30 @@ class Trainer:
     def _asked_to_stop(self) -> bool:
         return bool(self.stop_signals) or (self.context.rank == 0 and self.run.stop_path.exists())
 
+    def _gathers(self) -> bool:
+        """Return whether it is time for the figures of single ranks; rank 0 decides."""
+        return self.context.rank == 0 and time.monotonic() - self._gathered_at >= RANKS_SECONDS
+
+    def _gather(self, step: int) -> None:
+        """Report what each rank did by itself: the forward pass waits for nobody below ZeRO 3, so a slow rank shows there."""
+        steps = self._own["steps"]
+        mine = (self._own["forward"] / steps, self._own["data"] / steps, held_bytes(self.context.device))
+        busy, data, held = (list(values) for values in zip(*self.context.gather(mine), strict=True))
+        self.report("ranks", step=step, steps=int(steps), busy_seconds=busy, data_seconds=data, memory_bytes=held)
+        self._own, self._gathered_at = Counter(), time.monotonic()
+
     def evaluate(self, done: int) -> None:
         """Measure the held-out loss of every task after `done` steps."""
+        started_at = time.perf_counter()
         for task in self.recipe.tasks:
+            self.watchdog.feed()
             for objective, figures in self.held_out.measure(task).items():
                 self.report("evaluated", step=done, task=task, objective=objective, **figures)
+        self.report("evaluation_finished", step=done, seconds=round(time.perf_counter() - started_at, 3))
 
     def save(self, done: int) -> None:
         """Write and commit a checkpoint after `done` steps; a failed one is reported and training goes on."""
+        self.watchdog.feed()
         started_at = time.perf_counter()
         saved = self.store.save(done, self._write, self._state(done), self._stage_ends.get(done))
         seconds = round(time.perf_counter() - started_at, 3)
@@ -202,6 +246,7 @@ class Trainer:
             NoValidCheckpointError: there are checkpoints, and each is damaged.
 
         """
+        started_at = time.perf_counter()
         self.store.clean()
         found = self.store.latest()
         for reason in self.store.rejected:
@@ -216,6 +261,7 @@ class Trainer:
             self.report("heads_added", step=found.step, parameters=fresh)
         if self.engine.loss_scale and found.state["loss_scale"]:
             self.engine.loss_scale = LossScale(**found.state["loss_scale"])
+        self.restore_seconds = round(time.perf_counter() - started_at, 3)
         return found.step
 
     def _initialize(self) -> None:

@@ -15,11 +15,14 @@ from ptm_dist.errors import EXIT_CODES, InternalError, PeerLostError, PtmError, 
 from ptm_dist.run import RunFolder
 from ptm_dist.store import read_json, write_json
 from ptm_dist.train.attempt import attempt
-from ptm_dist.train.context import join, leave
+from ptm_dist.train.context import COLLECTIVES, join, leave
 
 _PEER_TROUBLE = re.compile(
     r"closed by peer|reset by peer|timed out|timeout|broken pipe|connection refused|already in use|gloo|nccl", re.IGNORECASE
 )
+
+
+GO_ON = "The same command goes on from the last checkpoint."
 
 
 def work(path: Path, number: int, rank: int) -> None:
@@ -33,7 +36,7 @@ def work(path: Path, number: int, rank: int) -> None:
     tee(run.rank_log(number, rank))
     try:
         try:
-            attempt(run, join(number, run.recipe().engine.timeout_seconds))
+            attempt(run, join(number, COLLECTIVES * run.recipe().engine.timeout_seconds))
         except PtmError:
             raise
         except Exception as error:
@@ -50,7 +53,7 @@ def work(path: Path, number: int, rank: int) -> None:
 def _by_cause(error: Exception, rank: int) -> PtmError:
     text = str(error).strip().partition("\n")[0]
     if isinstance(error, RuntimeError) and _PEER_TROUBLE.search(str(error)):
-        return PeerLostError(f"worker {rank} lost a peer ({text}). The same command goes on from the last checkpoint.")
+        return PeerLostError(f"worker {rank} lost a peer ({text}). {GO_ON}")
     return InternalError(f"worker {rank}: {type(error).__name__}: {text}")
 
 
@@ -66,10 +69,15 @@ def cause_of(run: RunFolder, number: int, exit_codes: Iterable[int] = ()) -> Ptm
     found = [read_json(path) for path in sorted(run.logs(number).glob("rank-*.error.json"))]
     first = min(found, key=lambda error: error["exit_code"] == PeerLostError.exit_code, default=None)
     told = [code for code in exit_codes if code in EXIT_CODES and code not in {0, PeerLostError.exit_code}]
+    if stacks := run.stacks(number):
+        names = ", ".join(path.name for path in stacks)
+        return PeerLostError(
+            f"no progress for too long, so the workers were ended; where each stood: {run.logs(number)} ({names}). {GO_ON}"
+        )
     if first is None and told:
         return error_of(told[0], f"{run.path}: {EXIT_CODES[told[0]]} (see {run.logs(number)}).")
     if first is None:
-        return PeerLostError(f"a worker was killed (see {run.logs(number)}). The same command goes on from the last checkpoint.")
+        return PeerLostError(f"a worker was killed (see {run.logs(number)}). {GO_ON}")
     return error_of(first["exit_code"], first["message"])
 
 

@@ -150,7 +150,7 @@ def test_ctrl_c_twice_stops_at_once_and_leaves_nobody_behind(make_run):
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while len(steps_of(run.events_path)) < 2 and process.poll() is None:
         time.sleep(0.01)
-    rank_pids = next(read_events(run.events_path, "attempt_started"))["pids"]
+    rank_pids = [rank["pid"] for rank in next(read_events(run.events_path, "attempt_started"))["ranks"]]
     for pid in rank_pids:
         os.kill(pid, signal.SIGSTOP)  # A step that takes for ever.
     process.send_signal(signal.SIGINT)
@@ -193,7 +193,7 @@ def test_kills_under_ray(make_run, references):
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     while len(steps_of(run.events_path)) < 16 and process.poll() is None:
         time.sleep(0.01)
-    workers = list(read_events(run.events_path, "attempt_started"))[-1]["pids"]
+    workers = [rank["pid"] for rank in list(read_events(run.events_path, "attempt_started"))[-1]["ranks"]]
     assert process.poll() is None
     process.kill()
     process.wait()

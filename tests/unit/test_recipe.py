@@ -112,7 +112,7 @@ ONE_CHOICE = {key for key in FLAT if next(changed(key), None) is None}
 
 
 def test_only_kinds_and_units_have_one_choice():
-    assert {key.rpartition(".")[2] for key in ONE_CHOICE} <= {"kind", "unit"}
+    assert {key.rpartition(".")[2] for key in ONE_CHOICE} <= {"kind", "unit", "trackers"}
 
 
 def test_the_table_names_settings_that_exist():

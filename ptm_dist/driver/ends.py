@@ -1,0 +1,51 @@
+"""Why an attempt ended: more than its exit code says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from ptm_dist.driver.policy import Cause
+from ptm_dist.errors import PeerLostError, PtmError, StoppedError
+from ptm_dist.events import read_events
+from ptm_dist.run import RunFolder
+
+BY_CODE: Final[dict[int, Cause]] = {
+    10: "stopped",
+    11: "stopped",
+    20: "config",
+    21: "config",
+    22: "config",
+    30: "data",
+    31: "data",
+    40: "checkpoint",
+    41: "storage",
+    50: "numeric",
+    60: "lost_worker",
+    70: "defect",
+}
+OOM_COUNTERS: Final = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
+"""Where the kernel counts processes that it ended for want of memory, in control groups of both versions."""
+
+
+def cause_of_end(run: RunFolder, attempt: int, error: PtmError | None, out_of_memory: bool) -> Cause:
+    """Return the cause of an attempt that ended with `error`; `out_of_memory`: the kernel has ended a process here meanwhile."""
+    if error is None:
+        return "finished"
+    if isinstance(error, StoppedError):
+        asked = [event["reason"] for event in read_events(run.events_path, "stopping") if event["attempt"] == attempt]
+        return {"preempted": "preempted", "resized": "resized"}.get(asked[-1] if asked else "", "stopped")  # type: ignore[return-value]
+    if isinstance(error, PeerLostError):
+        if out_of_memory:
+            return "oom"
+        return "hung" if run.stacks(attempt) else "lost_worker"
+    return BY_CODE[error.exit_code]
+
+
+def oom_kills() -> int:
+    """Return how many processes of this container the kernel has ended for want of memory; 0 where it does not say."""
+    for name in OOM_COUNTERS:
+        if (path := Path(name)).exists():
+            counts = dict(line.split(maxsplit=1) for line in path.read_text(encoding="ascii").splitlines() if " " in line)
+            return int(counts.get("oom_kill", 0))
+    return 0

@@ -10,7 +10,9 @@ from typing import Annotated
 
 import typer
 
-from ptm_dist.cli import watch
+from ptm_dist.cli import flat, watch
+from ptm_dist.cli.cluster import cluster_app
+from ptm_dist.cli.jobs import job_app
 from ptm_dist.cli.model import model_app
 from ptm_dist.cli.nouns import checkpoint_app, data_app
 from ptm_dist.cli.sweep import EPILOG as SWEEP_EPILOG
@@ -45,11 +47,8 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(checkpoint_app, name="checkpoint")
 app.add_typer(model_app, name="model")
-app.command(epilog=SWEEP_EPILOG)(sweep)
-app.command(epilog="Example: ptm status runs/quickstart-1a2b3c4d")(watch.status)
-app.command(epilog="Example: ptm history runs/quickstart-1a2b3c4d --since 24h")(watch.history)
-app.command(epilog="Example: ptm report runs/quickstart-1a2b3c4d --watch")(watch.report)
-app.command(epilog="Example: ptm compare runs/one runs/other --at tokens")(watch.compare)
+app.add_typer(job_app, name="job")
+app.add_typer(cluster_app, name="cluster")
 
 
 @app.command(epilog="Example: ptm run configs/quickstart.yaml --text notes/ more.jsonl")
@@ -122,35 +121,13 @@ def fork(
     out.print(f"run {target}: begins at step {at:,} of {path}. Train it: ptm train {target}/recipe.json --run {target}", markup=False)
 
 
-@app.command(epilog="Example: ptm logs runs/quickstart-1a2b3c4d --rank 1")
-def logs(
-    path: RunPath,
-    rank: Annotated[int, typer.Option(help="Worker.")] = 0,
-    attempt: Annotated[int, typer.Option(help="Attempt; 0 is the last.")] = 0,
-) -> None:
-    """Print what a worker printed."""
-    from ptm_dist.run import RunFolder
-
-    folder = RunFolder(path)
-    folder.recipe()
-    attempt = attempt or folder.next_attempt_number - 1
-    log = folder.rank_log(attempt, rank)
-    if not log.exists():
-        raise ConfigError(f"{log}: there is no such log.")
-    sys.stdout.write(log.read_text(encoding="utf8", errors="replace"))
-
-
-@app.command(epilog="Example: ptm stop runs/quickstart-1a2b3c4d")
-def stop(path: RunPath) -> None:
-    """Ask a run to finish its step, save and stop."""
-    from ptm_dist.run import RunFolder
-
-    folder = RunFolder(path)
-    folder.recipe()
-    if not folder.is_owned("driver"):
-        raise ConfigError(f"{path} is not running.")
-    folder.ask_to_stop("user")
-    out.print(f"{path}: asked to finish the step, save and stop")
+app.command(epilog="Example: ptm status runs/quickstart-1a2b3c4d")(flat.status)
+app.command(epilog="Example: ptm logs runs/quickstart-1a2b3c4d --rank 1")(flat.logs)
+app.command(epilog="Example: ptm stop runs/quickstart-1a2b3c4d")(flat.stop)
+app.command(epilog="Example: ptm history runs/quickstart-1a2b3c4d --since 24h")(watch.history)
+app.command(epilog="Example: ptm report runs/quickstart-1a2b3c4d --watch")(watch.report)
+app.command(epilog="Example: ptm compare runs/one runs/other --at tokens")(watch.compare)
+app.command(epilog=SWEEP_EPILOG)(sweep)
 
 
 @app.command(epilog="Example: ptm export runs/quickstart-1a2b3c4d@1000 --to hf my-model")

@@ -43,8 +43,17 @@ def drain_node(run: Path, seconds: float, notice: Callable[[float], None]) -> bo
 
 def give_notice(seconds: float) -> None:
     """Tell Ray that the node on which this runs is about to go; RAY_ADDRESS says which Ray."""
-    words = ["drain-node", "--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=the pod is being deleted"]
-    subprocess.run([sys.executable, "-m", "ray.scripts.scripts", *words, f"--deadline-remaining-seconds={seconds:.0f}"], check=False)
+    import psutil
+    import ray
+
+    ray.init(log_to_driver=False)
+    # By address: where several nodes share a host, Ray would take its head for the node that is meant.
+    own = {address.address for addresses in psutil.net_if_addrs().values() for address in addresses}
+    for node in ray.nodes():
+        if node["Alive"] and node["NodeManagerAddress"] in own:
+            words = [f"--node-id={node['NodeID']}", "--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=the pod is being deleted"]
+            limit = f"--deadline-remaining-seconds={seconds:.0f}"
+            subprocess.run([sys.executable, "-m", "ray.scripts.scripts", "drain-node", *words, limit], check=False)
 
 
 def _is_here(note: dict[str, Any]) -> bool:

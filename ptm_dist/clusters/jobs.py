@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,14 +69,22 @@ def submit(cluster: Cluster, job: Job) -> str:
 
 def records() -> list[Record]:
     """Return the records here, newest first."""
-    found = [Record(**read_json(path)) for path in RECORDS.glob("*.json")]
+    found = [_read(path) for path in RECORDS.glob("*.json")]
     return sorted(found, key=lambda record: record.time, reverse=True)
 
 
 def record_of(job_id: str) -> Record | None:
     """Return the record of a submission, if there is one here."""
     path = RECORDS / f"{job_id}.json"
-    return Record(**read_json(path)) if _ID.fullmatch(job_id) and "/" not in job_id and path.exists() else None
+    return _read(path) if _ID.fullmatch(job_id) and "/" not in job_id and path.exists() else None
+
+
+def _read(path: Path) -> Record:
+    plain = read_json(path)
+    try:
+        return Record(**{field.name: plain[field.name] for field in fields(Record)})
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: this is no record of a submission. Remove it; its job is found with --cluster FILE.") from error
 
 
 def run_of(cluster: Cluster, recipe: Recipe, wanted: str | None) -> str:

@@ -10,12 +10,11 @@ import stat
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Final
 
-from pathspec import GitIgnoreSpec
-
 from ptm_dist.clusters.base import Cluster, Job, cluster_json
+from ptm_dist.clusters.ignore import Pattern, leaves_out, read_patterns
 from ptm_dist.errors import ConfigError
 from ptm_dist.recipe_io import recipe_to_json
 
@@ -145,23 +144,27 @@ def human(size: int) -> str:
 class _Rules:
     """Which names are left out, and why; the first that fits counts, and no later one brings a file back."""
 
-    def __init__(self, groups: dict[str, GitIgnoreSpec]) -> None:
+    def __init__(self, groups: dict[str, tuple[Pattern, ...]]) -> None:
         self._groups = groups
 
     @classmethod
     def of(cls, root: Path | None) -> _Rules:
-        groups = {why: GitIgnoreSpec.from_lines(names.split()) for why, names in _NAMES.items()}
+        groups = {why: read_patterns(names.split()) for why, names in _NAMES.items()}
         own = root / IGNORE if root else None
         if own is not None and own.is_file():
-            groups[f"as {IGNORE} says"] = GitIgnoreSpec.from_lines(own.read_text(encoding="utf-8-sig").splitlines())
+            groups[f"as {IGNORE} says"] = read_patterns(own.read_text(encoding="utf-8-sig").splitlines())
         return cls(groups)
 
     def at_top(self) -> _Rules:
-        return _Rules(self._groups | {why: GitIgnoreSpec.from_lines(names.split()) for why, names in _TOP.items()})
+        return _Rules(self._groups | {why: read_patterns(names.split()) for why, names in _TOP.items()})
 
     def against(self, name: str, *, is_folder: bool) -> str | None:
-        shown = f"{name}/" if is_folder else name
-        return next((why for why, spec in self._groups.items() if spec.match_file(shown)), None)
+        return next((why for why, patterns in self._groups.items() if leaves_out(patterns, name, is_folder)), None)
+
+    def against_any(self, path: PurePath, root: Path) -> str | None:
+        """Return why a path below the root, or a folder that it lies in, is left out."""
+        steps = [*reversed(path.parents), path][1:]
+        return next((why for step in steps if (why := self.against(step.as_posix(), is_folder=(root / step).is_dir()))), None)
 
 
 def _place(entry: str, root: Path) -> Path:
@@ -180,10 +183,8 @@ def _walked(path: Path, root: Path, rules: _Rules, left_out: dict[str, str]) -> 
         ConfigError: a link leaves the root, or `path` itself may not be sent.
 
     """
-    for parent in [*reversed(path.relative_to(root).parents), path.relative_to(root)][1:]:
-        why = rules.against(parent.as_posix(), is_folder=(root / parent).is_dir())
-        if why:
-            raise ConfigError(f"upload: {path.relative_to(root)}: is not sent: {why}. Remove it from the list.")
+    if why := rules.against_any(path.relative_to(root), root):
+        raise ConfigError(f"upload: {path.relative_to(root)}: is not sent: {why}. Remove it from the list.")
     waiting = [path]
     while waiting:
         at = waiting.pop()
@@ -216,7 +217,7 @@ def _require_inside(path: Path, root: Path, rules: _Rules) -> None:
         raise ConfigError(f"upload: {path}: this link leads nowhere. Remove it, or name it in {IGNORE}.")
     if not target.is_relative_to(root):
         raise ConfigError(f"upload: {path}: this link leaves {root} (to {target}). Put a copy in its place, or name it in {IGNORE}.")
-    if why := rules.against(target.relative_to(root).as_posix(), is_folder=target.is_dir()):
+    if why := rules.against_any(target.relative_to(root), root):
         raise ConfigError(f"upload: {path}: this link leads to what is not sent: {why}. Remove it, or name it in {IGNORE}.")
 
 

@@ -93,7 +93,11 @@ class Supervisor:
     left_out: list[str] = field(default_factory=list)
     """Ids of nodes that failed the last check."""
     _lost: bool = False
+    _begun: bool = False
+    """The workers of this attempt have their places."""
     _more_since: float | None = None
+    _in_vain: int = 0
+    """Attempts in a row that were stopped for more workers and got none."""
 
     def lose(self) -> None:
         """Note that another process has taken the run over."""
@@ -108,6 +112,8 @@ class Supervisor:
             except PeerLostError as error:
                 self.log(0, "gave_up", exit_code=error.exit_code, reason=str(error))
                 raise
+            vain = self.history and self.history[-1].cause == "resized" and workers <= self.history[-1].workers
+            self._in_vain = min(self._in_vain + 1, 10) if vain else 0
             ended, error = self._attempt(workers)
             self.history.append(ended)
             decision = decide(self.history, self.terms.supervise, random.random())
@@ -121,7 +127,7 @@ class Supervisor:
         recipe = self.run.recipe()
         placed = self._place(recipe, workers)
         before, started_at, kills = _newest(self.run), time.monotonic(), oom_kills()
-        self._more_since = None
+        self._begun, self._more_since = False, None
         error: PtmError | None = None
         try:
             follow(self.run, self.launcher, placed, self._heard, lambda: self._look(recipe, placed))
@@ -146,6 +152,7 @@ class Supervisor:
         return ended, error
 
     def _heard(self, event: dict[str, Any]) -> None:
+        self._begun = self._begun or event["event"] == "attempt_started"
         for hear in self.on_event:
             hear(event)
 
@@ -222,10 +229,10 @@ class Supervisor:
             return
         if self.launcher.is_leaving(self.run, placed.attempt):
             self.run.ask_to_stop("preempted")
-        elif placed.workers < recipe.engine.workers:
+        elif self._begun and placed.workers < recipe.engine.workers:  # Before, the places that they take look free.
             more = fitting(recipe, placed.workers + self.launcher.free(recipe, self.left_out), placed.workers) > placed.workers
             self._more_since = (self._more_since or time.monotonic()) if more else None
-            if self._more_since and time.monotonic() - self._more_since >= self.terms.supervise.grow_seconds:
+            if self._more_since and time.monotonic() - self._more_since >= self.terms.supervise.grow_seconds * 2**self._in_vain:
                 self.run.ask_to_stop("resized")
 
     def _go_on(self, ended: Ended, decision: Decision) -> None:

@@ -2,7 +2,6 @@ import json
 import os
 from pathlib import Path
 
-import fsspec
 import pytest
 from pydantic import PrivateAttr
 from typer.testing import CliRunner
@@ -10,7 +9,6 @@ from typer.testing import CliRunner
 from ptm_dist.cli import jobs as verbs
 from ptm_dist.clusters import jobs as module
 from ptm_dist.clusters.base import Job, JobState
-from ptm_dist.clusters.copied import seen_here
 from ptm_dist.clusters.jobs import Found, Record, find, kept_lines, next_job, record_of, records, resumed, run_of, states, unknown
 from ptm_dist.clusters.local import Local
 from ptm_dist.clusters.ray import Ray
@@ -149,6 +147,15 @@ def test_a_record_can_be_read_by_others_and_opens_the_same_cluster(here):
     assert record_of("../one-a1") is record_of("x") is record_of("one-a2") is None
 
 
+@pytest.mark.parametrize("text", ['{"id": "one-a1"}', "[]", "{}"])
+def test_a_file_that_is_no_record_is_named(here, text):
+    (here / ".ptm" / "jobs").mkdir(parents=True)
+    (here / ".ptm" / "jobs" / "one-a1.json").write_text(text)
+    for call in (records, lambda: record_of("one-a1")):
+        with pytest.raises(ConfigError, match=r"\.ptm/jobs/one-a1\.json: this is no record"):
+            call()
+
+
 def test_the_next_submission_has_the_recipe_of_the_run_and_without_it_of_the_record(cluster, here):
     run = here / "runs" / "one"
     module.submit(cluster, Job(RECIPE, str(run), 1))
@@ -182,49 +189,6 @@ def test_logs_are_read_from_the_run_when_the_cluster_is_gone(here, monkeypatch, 
     assert capsys.readouterr().out == "first\nsecond\n"
     with pytest.raises(ConfigError, match="no log of two-a1 is kept"):
         list(kept_lines(str(run), "two-a1"))
-
-
-@pytest.fixture
-def copied(here):
-    """A run, and its copy in an object store."""
-    folder = RunFolder(here / "runs" / "one")
-    folder.claim(RECIPE)
-    for number in (2, 10):
-        kept_path(folder.path, f"one-a{number}").parent.mkdir(parents=True, exist_ok=True)
-        kept_path(folder.path, f"one-a{number}").write_text(f"submission {number}\nzweite Zeile: ä\n", encoding="utf8")
-    folder.events_path.write_text('{"event": "step", "step": 0}\n' * 5000)
-    (folder.path / "checkpoints").mkdir()
-    (folder.path / "checkpoints" / "weights.safetensors").write_bytes(bytes(100_000))
-    (folder.path / "export").mkdir()
-    (folder.path / "export" / "config.json").write_text("{}")
-    url = f"memory://bucket/{here.name}/one"
-    fsspec.filesystem("memory").put(str(folder.path), url, recursive=True)
-    return folder, url
-
-
-def test_a_copy_in_an_object_store_is_read_like_a_run_without_its_weights(copied):
-    folder, url = copied
-    with seen_here(url) as path:
-        assert RunFolder(path).recipe() == RECIPE
-        assert RunFolder(path).events_path.read_bytes() == folder.events_path.read_bytes()
-        names = {found.relative_to(path).as_posix() for found in path.rglob("*") if found.is_file()}
-        assert names == {"recipe.json", "events.jsonl", "logs/driver-one-a2.log", "logs/driver-one-a10.log"}
-    assert not path.exists()
-    with seen_here(str(folder.path)) as path:
-        assert path == folder.path
-
-
-def test_logs_are_read_from_an_object_store(copied, capsys):
-    verbs.logs(copied[1], follow=False)
-    assert capsys.readouterr().out == "submission 10\nzweite Zeile: ä\n"
-    assert next(iter(kept_lines(copied[1], "one-a2"))) == "submission 2"
-
-
-def test_an_address_without_a_run_is_refused():
-    with pytest.raises(ConfigError, match=r"memory://bucket/nothing: there is no run"):
-        list(kept_lines("memory://bucket/nothing"))
-    with pytest.raises(ConfigError, match="scheme 'ftp' is not allowed"):
-        list(kept_lines("ftp://bucket/nothing"))
 
 
 def invoke(*words):

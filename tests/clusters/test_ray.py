@@ -17,6 +17,7 @@ from ptm_dist.errors import ConfigError
 from ptm_dist.recipe_yaml import parse
 from tests.tiny import tiny_recipe
 
+ROOT = Path(__file__).parents[2]
 SHARED = {"runs": "/shared/runs", "cache": "/shared/data"}
 JOB = Job(tiny_recipe(), "/shared/runs/one")
 
@@ -241,9 +242,10 @@ def test_a_cluster_without_tokens_and_a_token_in_clear_are_told():
 
 
 def test_the_file_for_ray_up_is_one_by_rays_own_schema():
-    cluster = load_cluster(Path(__file__).parents[2] / "configs" / "cluster" / "ray.yaml")
+    cluster = load_cluster(ROOT / "configs" / "cluster" / "ray.yaml")
     rendered = cluster.render()
     assert list(rendered) == ["ray/cluster.yaml"]
+    assert rendered["ray/cluster.yaml"] == (ROOT / "launch" / "ray" / "cluster.yaml").read_text(), "ptm cluster render writes it anew"
     plain, _ = parse(rendered["ray/cluster.yaml"], "cluster.yaml")
     schema = json.loads(files("ray").joinpath("autoscaler/ray-schema.json").read_text())
     jsonschema.validate(plain, schema)

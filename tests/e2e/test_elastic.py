@@ -14,7 +14,12 @@ from tests.tiny import command, ledger, tiny_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 STEPS = 400
-LONG = {"stages": [{"name": "main", "steps": {"mlm": STEPS}}], "checkpoint": {"every_steps": 50}, "evaluate": {"every_steps": 1000}}
+LONG = {
+    "model": {"dropout": 0.0, "attention_dropout": 0.0},  # It is drawn for each rank, so it would differ.
+    "stages": [{"name": "main", "steps": {"mlm": STEPS}}],
+    "checkpoint": {"every_steps": 50},
+    "evaluate": {"every_steps": 1000},
+}
 PATIENCE = 400
 
 
@@ -64,7 +69,7 @@ cluster.shutdown()
 
 
 def start(run, recipe, told, tmp_path, **supervise):
-    settings = {"restarts": 3, "wait_seconds": 0.1, "longest_wait_seconds": 0.1, "grow_seconds": 1.0} | supervise
+    settings = {"restarts": 3, "wait_seconds": 0.1, "longest_wait_seconds": 0.1, "grow_seconds": 6.0} | supervise
     cluster = tmp_path / "cluster.json"
     cluster.write_text(json.dumps({"kind": "local", "workers": {"least": 1}, "supervise": settings}))
     log = (tmp_path / "driver.log").open("w")
@@ -89,7 +94,7 @@ def require_equal(run, reference):
     """The same steps over the same rows; sums over other numbers of workers are added in another order."""
     mine = ledger(run.path)
     assert [step for step, _ in mine] == [step for step, _ in reference]
-    assert max(abs(loss - other) for (_, loss), (_, other) in zip(mine, reference, strict=True)) < 2e-2
+    assert max(abs(loss - other) for (_, loss), (_, other) in zip(mine, reference, strict=True)) < 1e-3
     assert mine[:20] == reference[:20]
 
 

@@ -78,7 +78,7 @@ def note_of(pid: int) -> dict[str, Any]:
 
 def end_now(process: dict[str, Any]) -> None:
     """Ask a driver twice to stop, which ends it without saving; one that does not answer is killed."""
-    for number, seconds in ((signal.SIGTERM, 1.0), (signal.SIGTERM, END_SECONDS), (signal.SIGKILL, END_SECONDS)):
+    for number, seconds in ((signal.SIGINT, 1.0), (signal.SIGINT, END_SECONDS), (signal.SIGKILL, END_SECONDS)):
         if not is_running(process):
             return
         with suppress(ProcessLookupError):

@@ -229,7 +229,8 @@ class _Processes:
 
 def _serve(reading: Reading, pipe: Connection) -> None:
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # Whole groups are signalled; the worker decides, and takes this process along.
+        signal.signal(number, signal.SIG_IGN)
     reader = Reader(reading)
     with suppress(EOFError, OSError):  # The other end is gone: nobody waits for an answer.
         while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from ptm_dist.driver.node_check import NodeReport, check_nodes
 from ptm_dist.placed import Placed
@@ -18,6 +18,7 @@ from ptm_dist.train.worker import cause_of, work
 START_TIMEOUT: Final = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 """How long Ray Train waits for workers to be placed, before the attempt fails and the supervisor looks at what there is."""
 
+Leaving: TypeAlias = Literal["workers", "driver"]
 NODE_ID: Final = "ray.io/node-id"
 """The label that Ray gives every node."""
 
@@ -46,8 +47,8 @@ class Launcher(Protocol):
         """Return the names of the machines that there are."""
         ...
 
-    def is_leaving(self, run: RunFolder, attempt: int) -> bool:
-        """Return whether a node on which workers of the attempt run is about to go."""
+    def leaving(self, run: RunFolder, attempt: int) -> Leaving | None:
+        """Return who loses a node soon: workers of the attempt, or the driver itself."""
         ...
 
 
@@ -70,9 +71,9 @@ class LocalLauncher:
         """Return this machine."""
         return [os.uname().nodename]
 
-    def is_leaving(self, run: RunFolder, attempt: int) -> bool:
-        """Return False: when this machine goes, the driver gets SIGTERM."""
-        return False
+    def leaving(self, run: RunFolder, attempt: int) -> Leaving | None:
+        """Return None: when this machine goes, the driver gets SIGTERM."""
+        return None
 
 
 class RayLauncher:
@@ -104,7 +105,7 @@ class RayLauncher:
         try:
             trainer.fit()
         except Exception as error:
-            raise cause_of(run, placed.attempt) from error
+            raise cause_of(run, placed.attempt, silence=_last_line(error)) from error
 
     def free(self, recipe: Recipe, without: Collection[str] = ()) -> int:
         """Return the workers for which nodes that stay have cores, and GPUs if there are any."""
@@ -126,10 +127,21 @@ class RayLauncher:
 
         return sorted(node["NodeName"] for node in ray.nodes() if node["Alive"])
 
-    def is_leaving(self, run: RunFolder, attempt: int) -> bool:
-        """Return whether Ray drains a node on which a worker runs."""
-        leaving = _draining()
-        return bool(leaving) and any(path.read_text(encoding="ascii").strip() in leaving for path in run.logs(attempt).glob("rank-*.node"))
+    def leaving(self, run: RunFolder, attempt: int) -> Leaving | None:
+        """Return whose node Ray drains. Ray Train wants its controller on the node of the driver, so without that one nothing goes on."""
+        import ray
+
+        drained = _draining()
+        if not drained:
+            return None
+        if ray.get_runtime_context().get_node_id() in drained:
+            return "driver"
+        nodes = {path.read_text(encoding="ascii").strip() for path in run.logs(attempt).glob("rank-*.node")}
+        return "workers" if nodes & drained else None
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def fitting(recipe: Recipe, available: int, least: int) -> int:

@@ -227,8 +227,8 @@ class Supervisor:
             raise RunOwnedError(f"{self.run.path}: another process has taken it over; nothing more is written here.")
         if self.run.stop_path.exists():
             return
-        if self.launcher.is_leaving(self.run, placed.attempt):
-            self.run.ask_to_stop("preempted")
+        if leaving := self.launcher.leaving(self.run, placed.attempt):
+            self.run.ask_to_stop("preempted" if leaving == "workers" else "the node of the driver leaves")
         elif self._begun and placed.workers < recipe.engine.workers:  # Before, the places that they take look free.
             more = fitting(recipe, placed.workers + self.launcher.free(recipe, self.left_out), placed.workers) > placed.workers
             self._more_since = (self._more_since or time.monotonic()) if more else None

@@ -55,7 +55,10 @@ def _guarded(launcher: Launcher, run: RunFolder, placed: Placed, failures: list[
 
 @contextmanager
 def stopping_on_signals(run: RunFolder) -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into a request to finish the step and save; the second ends this process at once."""
+    """Turn Ctrl-C and SIGTERM into a request to finish the step and save; a second Ctrl-C ends this process at once.
+
+    A second SIGTERM does not: it comes from a place that wants its machine back, and saving is what is left to do until it kills.
+    """
     handler = _request_stop(run)
     previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -70,6 +73,8 @@ def _request_stop(run: RunFolder) -> Callable[[int, Any], None]:
 
     def handle(number: int, _: Any) -> None:
         nonlocal asked
+        if number == signal.SIGTERM and asked:
+            return
         asked += 1
         if asked == 1:
             run.ask_to_stop("user")

@@ -31,7 +31,7 @@ def launch(run: RunFolder, attempt: int, workers: int) -> None:
 
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ptm_dist.train.worker"])
+    context.set_forkserver_preload(["ptm_dist.train.warm"])
     with listen() as listener:
         ranks = [context.Process(target=_rank, args=(run.path, attempt, rank, workers, listener)) for rank in range(workers)]
         for rank in ranks:

@@ -61,10 +61,10 @@ def _error_path(run: RunFolder, number: int, rank: int) -> Path:
     return run.logs(number) / f"rank-{rank}.error.json"
 
 
-def cause_of(run: RunFolder, number: int, exit_codes: Iterable[int] = ()) -> PtmError:
+def cause_of(run: RunFolder, number: int, exit_codes: Iterable[int] = (), silence: str = "") -> PtmError:
     """Return why attempt `number` ended: the cause of the rank that failed first, not that of those that lost it as a peer.
 
-    `exit_codes` of the ranks tell where none could leave a message.
+    `exit_codes` of the ranks tell where none could leave a message; `silence` is what their launcher says then.
     """
     found = [read_json(path) for path in sorted(run.logs(number).glob("rank-*.error.json"))]
     first = min(found, key=lambda error: error["exit_code"] == PeerLostError.exit_code, default=None)
@@ -77,7 +77,7 @@ def cause_of(run: RunFolder, number: int, exit_codes: Iterable[int] = ()) -> Ptm
     if first is None and told:
         return error_of(told[0], f"{run.path}: {EXIT_CODES[told[0]]} (see {run.logs(number)}).")
     if first is None:
-        return PeerLostError(f"a worker was killed (see {run.logs(number)}). {GO_ON}")
+        return PeerLostError(f"a worker was killed{silence and f': {silence}'} (see {run.logs(number)}). {GO_ON}")
     return error_of(first["exit_code"], first["message"])
 
 

@@ -7,6 +7,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
+import torch
+
 from ptm_dist.driver.node_check import NodeReport, check_nodes
 from ptm_dist.placed import Placed
 from ptm_dist.recipe import Recipe
@@ -39,6 +41,10 @@ class Launcher(Protocol):
         """Return how many more workers would find a place now, but on nodes that are left out."""
         ...
 
+    def has_gpus(self) -> bool:
+        """Return whether workers run on GPUs."""
+        ...
+
     def check(self, seconds: float, recipe: Recipe) -> list[NodeReport]:
         """Return what was found of each node."""
         ...
@@ -62,6 +68,10 @@ class LocalLauncher:
     def free(self, recipe: Recipe, without: Collection[str] = ()) -> int:
         """Return all that the recipe wants: processes share cores."""
         return recipe.engine.workers
+
+    def has_gpus(self) -> bool:
+        """Return whether this machine has any."""
+        return torch.cuda.is_available()
 
     def check(self, seconds: float, recipe: Recipe) -> list[NodeReport]:
         """Return nothing: there is no other node to compare with."""
@@ -91,7 +101,7 @@ class RayLauncher:
             train_loop_config={"run": str(run.path.resolve()), "attempt": placed.attempt},
             scaling_config=ScalingConfig(
                 num_workers=placed.workers,
-                use_gpu=_has_gpus(),
+                use_gpu=self.has_gpus(),
                 resources_per_worker={"CPU": engine.threads},
                 label_selector={NODE_ID: f"!in({', '.join(placed.left_out)})"} if placed.left_out else None,
             ),
@@ -113,9 +123,15 @@ class RayLauncher:
 
         shut, threads = _draining() | set(without), recipe.engine.threads
         free = [found for node, found in available_resources_per_node().items() if node not in shut]
-        if _has_gpus():
+        if self.has_gpus():
             return sum(int(min(found.get("GPU", 0), found.get("CPU", 0) // threads)) for found in free)
         return sum(int(found.get("CPU", 0) // threads) for found in free)
+
+    def has_gpus(self) -> bool:
+        """Return whether the cluster has any."""
+        import ray
+
+        return ray.cluster_resources().get("GPU", 0) > 0
 
     def check(self, seconds: float, recipe: Recipe) -> list[NodeReport]:
         """Let every node multiply and add up."""
@@ -148,12 +164,6 @@ def fitting(recipe: Recipe, available: int, least: int) -> int:
     """Return the most workers, up to those that are wanted, that find a place and share the lanes evenly; 0 if fewer than `least`."""
     most = min(recipe.engine.workers, available)
     return next((count for count in range(most, least - 1, -1) if count > 0 and recipe.batch.lanes % count == 0), 0)
-
-
-def _has_gpus() -> bool:
-    import ray
-
-    return ray.cluster_resources().get("GPU", 0) > 0
 
 
 def _draining() -> set[str]:

@@ -25,6 +25,7 @@ from ptm_dist.recipe import Recipe
 from ptm_dist.run import RunFolder
 from ptm_dist.targets import Target, write_targets
 from ptm_dist.terms import Terms
+from ptm_dist.train.attempt import require_even
 from ptm_dist.train.committed import list_checkpoints, set_aside
 from ptm_dist.train.device import reachable
 
@@ -168,7 +169,7 @@ class Supervisor:
             launcher=self.launcher_name,
             metrics_host=metrics and metrics.host,
             metrics_port=metrics.port if metrics else 0,
-            flops_per_token=flops_per_token(recipe),
+            flops_per_token=flops_per_token(recipe) if self.launcher.has_gpus() else 0.0,  # Nobody knows the peak of a CPU.
             driver_metrics=self.metrics,
             host=os.uname().nodename,
             left_out=self.left_out,
@@ -199,10 +200,12 @@ class Supervisor:
         """Return how many workers the next attempt has; wait for those that are wanted, then for the least.
 
         Raises:
+            ConfigError: the workers that are wanted cannot share the lanes evenly.
             PeerLostError: there were too few for too long.
             StoppedError: somebody asked the run to stop meanwhile.
 
         """
+        require_even(recipe, recipe.engine.workers)
         rules, least = self.terms.supervise, self.terms.workers.least or recipe.engine.workers
         began_at = time.monotonic()
         told = False

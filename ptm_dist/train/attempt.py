@@ -72,6 +72,20 @@ def reading_of(recipe: Recipe, data: DataFolders, rank: int, world: int) -> Read
     )
 
 
+def require_even(recipe: Recipe, world: int) -> None:
+    """Make sure that the lanes can be dealt evenly to so many workers.
+
+    Raises:
+        ConfigError: they cannot.
+
+    """
+    if recipe.batch.lanes % world:
+        raise ConfigError(
+            f"engine.workers {world}: batch.lanes {recipe.batch.lanes} cannot be dealt to them evenly, so workers would wait for "
+            f"each other. Take a divisor: {', '.join(str(n) for n in range(1, recipe.batch.lanes + 1) if recipe.batch.lanes % n == 0)}."
+        )
+
+
 def build(recipe: Recipe, run: RunFolder, context: WorkerContext, report: Reporter, lease: int) -> Trainer:
     """Put model, engine, loader and store together.
 
@@ -80,11 +94,7 @@ def build(recipe: Recipe, run: RunFolder, context: WorkerContext, report: Report
 
     """
     data = run.data()
-    if recipe.batch.lanes % context.world:
-        raise ConfigError(
-            f"engine.workers {context.world}: batch.lanes {recipe.batch.lanes} cannot be dealt to them evenly, so workers would wait for "
-            f"each other. Take a divisor: {', '.join(str(n) for n in range(1, recipe.batch.lanes + 1) if recipe.batch.lanes % n == 0)}."
-        )
+    require_even(recipe, context.world)
     torch.set_num_threads(recipe.engine.threads)
     schedule = schedule_of(recipe, data)
     reading = reading_of(recipe, data, context.rank, context.world)

@@ -57,7 +57,7 @@ def driven(monkeypatch, told):
         told.append(f"timed with {launcher}")
         return dict.fromkeys(driver.in_hours(recipe), 0.25)
 
-    def train(run, launcher, on_event):
+    def train(run, launcher, on_event, *supervised):
         told.append(f"trained for {run.recipe().total_steps} steps")
 
     monkeypatch.setattr(driver, "timed", timed)

@@ -3,55 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptm_dist.data.dataset import MANIFEST, Dataset
-from ptm_dist.data.vocabulary import Vocabulary
+from ptm_dist.data.dataset import MANIFEST
 from ptm_dist.errors import ConfigError, ResumeMismatchError, RunOwnedError
 from ptm_dist.locks import locked
+from ptm_dist.prepared import DataFolders
 from ptm_dist.recipe import Recipe
 from ptm_dist.recipe_budget import parse_budget
 from ptm_dist.recipe_io import read_recipe, recipe_diff, save_recipe
 from ptm_dist.store import explain_disk_errors, read_json, write_json
-
-
-@dataclass(frozen=True)
-class DataFolders:
-    """The prepared data of a run: the tokenizer, and a data set for each task and split."""
-
-    tokenizer: Path
-    datasets: Mapping[str, Mapping[str, Path]]
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """Size and special ids of the tokenizer."""
-        return Vocabulary(**read_json(self.tokenizer / "vocabulary.json"))
-
-    def open(self, task: str, split: str) -> Dataset:
-        """Open the data set of a task."""
-        return Dataset.open(self.datasets[task][split])
-
-    def prepared(self) -> dict[str, str]:
-        """Return what stage of preparation made the tokenizer, and each data set; equal names mean equal bytes, wherever they lie."""
-        made = {f"{task}.{split}": path.parent.name for task, splits in self.datasets.items() for split, path in splits.items()}
-        return made | {"tokenizer": self.tokenizer.parent.name}
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {
-            "tokenizer": str(self.tokenizer),
-            "datasets": {task: {split: str(path) for split, path in splits.items()} for task, splits in self.datasets.items()},
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> DataFolders:
-        """Read what `to_json` gave."""
-        datasets = {task: {split: Path(path) for split, path in splits.items()} for task, splits in value["datasets"].items()}
-        return cls(Path(value["tokenizer"]), datasets)
 
 
 @dataclass(frozen=True)

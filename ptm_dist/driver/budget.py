@@ -9,10 +9,11 @@ from typing import Final
 
 from ptm_dist.driver.supervise import train
 from ptm_dist.events import read_events
+from ptm_dist.prepared import DataFolders
 from ptm_dist.recipe import Recipe
 from ptm_dist.recipe_budget import Slot, parse_budget
 from ptm_dist.recipe_parts import Stage
-from ptm_dist.run import DataFolders, RunFolder
+from ptm_dist.run import RunFolder
 
 TIMED_STEPS: Final = 5
 """Updates of each task; the first pays for allocation and warm-up and is left out."""

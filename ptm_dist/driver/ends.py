@@ -9,6 +9,7 @@ from ptm_dist.driver.policy import Cause
 from ptm_dist.errors import PeerLostError, PtmError, StoppedError
 from ptm_dist.events import read_events
 from ptm_dist.run import RunFolder
+from ptm_dist.train.committed import list_checkpoints
 
 BY_CODE: Final[dict[int, Cause]] = {
     10: "stopped",
@@ -49,3 +50,13 @@ def oom_kills() -> int:
             counts = dict(line.split(maxsplit=1) for line in path.read_text(encoding="ascii").splitlines() if " " in line)
             return int(counts.get("oom_kill", 0))
     return 0
+
+
+def newest_step(run: RunFolder) -> int:
+    """Return the step of the newest checkpoint, 0 if there is none."""
+    return max((info.step for info in list_checkpoints(run.checkpoints)), default=0)
+
+
+def steps_done(run: RunFolder, attempt: int, start: int) -> int:
+    """Return the updates done when an attempt that began at `start` had ended."""
+    return max((event["step"] + 1 for event in read_events(run.events_path, "step") if event["attempt"] == attempt), default=start)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal, TypeAlias
 
 from ptm_dist.errors import RETRYABLE
 from ptm_dist.terms import Supervise
@@ -53,6 +53,11 @@ class Ended:
     def lost_steps(self) -> int:
         """Updates that the next attempt does again."""
         return max(0, self.step - self.kept_step)
+
+    def event(self) -> dict[str, Any]:
+        """Return what the log says of it."""
+        told = asdict(self) | {"lost_steps": self.lost_steps}
+        return {name: value for name, value in told.items() if name not in ("attempt", "started_step")}
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,12 @@ from ptm_dist.driver.cluster import start_ray
 from ptm_dist.driver.prepare import prepare
 from ptm_dist.driver.supervise import train
 from ptm_dist.events import EventLog, read_events
+from ptm_dist.prepared import DataFolders
 from ptm_dist.recipe import Recipe
 from ptm_dist.recipe_io import recipe_diff, save_recipe
 from ptm_dist.recipe_parts import Extension
 from ptm_dist.report import Run, export
-from ptm_dist.run import DataFolders, RunFolder
+from ptm_dist.run import RunFolder
 from ptm_dist.terms import Terms
 from ptm_dist.train.budget import Settled, settle
 from ptm_dist.train.committed import list_checkpoints

@@ -7,17 +7,17 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ptm_dist.cost import flops_per_token
-from ptm_dist.driver.ends import cause_of_end, oom_kills
+from ptm_dist.driver.ends import cause_of_end, newest_step, oom_kills, steps_done
 from ptm_dist.driver.launchers import LAUNCHERS, Launcher, fitting
 from ptm_dist.driver.notify import Notifier
 from ptm_dist.driver.policy import MEANT, Decision, Ended, decide
 from ptm_dist.driver.train import EventHandler, follow, stopping_on_signals
 from ptm_dist.errors import PeerLostError, PtmError, RunOwnedError, StoppedError, StorageError
-from ptm_dist.events import EventLog, read_events
+from ptm_dist.events import EventLog
 from ptm_dist.lease import Lease, held
 from ptm_dist.metrics import Exporter
 from ptm_dist.placed import Placed
@@ -127,7 +127,7 @@ class Supervisor:
     def _attempt(self, workers: int) -> tuple[Ended, PtmError | None]:
         recipe = self.run.recipe()
         placed = self._place(recipe, workers)
-        before, started_at, kills = _newest(self.run), time.monotonic(), oom_kills()
+        before, started_at, kills = newest_step(self.run), time.monotonic(), oom_kills()
         self._begun, self._more_since = False, None
         error: PtmError | None = None
         try:
@@ -142,14 +142,14 @@ class Supervisor:
             exit_code=error.exit_code if error else 0,
             message=str(error or ""),
             started_step=before,
-            step=_done(self.run, placed.attempt, before),
-            kept_step=_newest(self.run),
+            step=steps_done(self.run, placed.attempt, before),
+            kept_step=newest_step(self.run),
             workers=workers,
             seconds=round(time.monotonic() - started_at, 3),
         )
         with suppress(StorageError):
             write_targets(self.run, placed.attempt, [Target(self.metrics, os.uname().nodename, "driver")])
-        self.log(placed.attempt, "attempt_ended", lost_steps=ended.lost_steps, **_without(asdict(ended), "attempt", "started_step"))
+        self.log(placed.attempt, "attempt_ended", **ended.event())
         return ended, error
 
     def _heard(self, event: dict[str, Any]) -> None:
@@ -182,7 +182,7 @@ class Supervisor:
             wanted_workers=recipe.engine.workers,
             nodes=self.launcher.nodes(),
             kind=self.launcher_name,
-            step=_newest(self.run),
+            step=newest_step(self.run),
             host=os.uname().nodename,
         )
         return placed
@@ -293,15 +293,3 @@ class Supervisor:
                 hear(record)
         finally:
             log.close()
-
-
-def _newest(run: RunFolder) -> int:
-    return max((info.step for info in list_checkpoints(run.checkpoints)), default=0)
-
-
-def _done(run: RunFolder, attempt: int, start: int) -> int:
-    return max((event["step"] + 1 for event in read_events(run.events_path, "step") if event["attempt"] == attempt), default=start)
-
-
-def _without(value: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: kept for name, kept in value.items() if name not in names}

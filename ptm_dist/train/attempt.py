@@ -20,8 +20,9 @@ from ptm_dist.events import EventLog, read_events
 from ptm_dist.lease import held, require
 from ptm_dist.metrics import Exporter
 from ptm_dist.placed import Placed, read_placed
+from ptm_dist.prepared import DataFolders
 from ptm_dist.recipe import Recipe
-from ptm_dist.run import DataFolders, RunFolder
+from ptm_dist.run import RunFolder
 from ptm_dist.schedule import Schedule
 from ptm_dist.store import digest
 from ptm_dist.targets import Target, write_targets

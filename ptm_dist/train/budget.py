@@ -9,10 +9,10 @@ from fractions import Fraction
 from typing import Final
 
 from ptm_dist.data.dataset import Dataset
+from ptm_dist.prepared import DataFolders
 from ptm_dist.recipe import Recipe
 from ptm_dist.recipe_budget import Slot, Update, parse_budget
 from ptm_dist.recipe_parts import PlannedStage, Stage
-from ptm_dist.run import DataFolders
 
 TO_COME: Final = {
     "tokens": "steps follow when data are prepared",

@@ -3,8 +3,9 @@
 import pytest
 
 from ptm_dist.driver.prepare import prepare
+from ptm_dist.prepared import DataFolders
 from ptm_dist.recipe_io import dump_recipe
-from ptm_dist.run import DataFolders, RunFolder
+from ptm_dist.run import RunFolder
 from tests.tiny import tiny_recipe
 
 

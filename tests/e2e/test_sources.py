@@ -12,8 +12,9 @@ from ptm_dist.data.dataset import Dataset, RowReader
 from ptm_dist.data.loader import Reader
 from ptm_dist.driver.prepare import prepare
 from ptm_dist.events import read_events
+from ptm_dist.prepared import DataFolders
 from ptm_dist.report import load_run, summary
-from ptm_dist.run import DataFolders, RunFolder
+from ptm_dist.run import RunFolder
 from ptm_dist.train.attempt import reading_of
 from ptm_dist.train.launch import launch
 from ptm_dist.train.module import to_device

@@ -6,8 +6,9 @@ import pytest
 
 from ptm_dist.driver.prepare import prepare
 from ptm_dist.events import read_events
+from ptm_dist.prepared import DataFolders
 from ptm_dist.recipe_io import dump_recipe
-from ptm_dist.run import DataFolders, RunFolder
+from ptm_dist.run import RunFolder
 from ptm_dist.train.committed import list_checkpoints
 from ptm_dist.train.launch import launch
 from tests.tiny import ledger, ptm, tiny_recipe

@@ -6,7 +6,8 @@ import pytest
 
 from ptm_dist.driver.prepare import prepare
 from ptm_dist.events import read_events
-from ptm_dist.run import DataFolders, RunFolder
+from ptm_dist.prepared import DataFolders
+from ptm_dist.run import RunFolder
 from ptm_dist.train.launch import launch
 from tests.systems.stories import write_stories
 from tests.tiny import tiny_recipe

@@ -13,9 +13,10 @@ import transformers
 from ptm_dist.driver.prepare import prepare
 from ptm_dist.events import read_events, steps_of
 from ptm_dist.models.interop import read_model
+from ptm_dist.prepared import DataFolders
 from ptm_dist.recipe_io import dump_recipe
 from ptm_dist.report import load_run
-from ptm_dist.run import DataFolders, RunFolder
+from ptm_dist.run import RunFolder
 from tests.systems.ride import GOLDEN, SMALL, SYSTEMS, over_text
 from tests.systems.stories import write_stories
 from tests.tiny import ptm

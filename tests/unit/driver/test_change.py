@@ -6,8 +6,9 @@ import pytest
 
 from ptm_dist.driver.change import extended, fork
 from ptm_dist.errors import ConfigError, ResumeMismatchError
+from ptm_dist.prepared import DataFolders
 from ptm_dist.report import Run
-from ptm_dist.run import DataFolders, RunFolder
+from ptm_dist.run import RunFolder
 from ptm_dist.train.committed import name_of, pins_of
 from tests.tiny import PLAIN, tiny_recipe
 

@@ -16,7 +16,7 @@ from ptm_dist.driver.launchers import LAUNCHERS, Launcher, fitting
 from ptm_dist.driver.notify import Notifier
 from ptm_dist.driver.policy import MEANT, Decision, Ended, decide
 from ptm_dist.driver.train import EventHandler, follow, stopping_on_signals
-from ptm_dist.errors import PeerLostError, PtmError, RunOwnedError, StoppedError, StorageError
+from ptm_dist.errors import PeerLostError, PtmError, StoppedError, StorageError
 from ptm_dist.events import EventLog
 from ptm_dist.lease import Lease, held
 from ptm_dist.metrics import Exporter
@@ -134,8 +134,8 @@ class Supervisor:
             follow(self.run, self.launcher, placed, self._heard, lambda: self._look(recipe, placed))
         except PtmError as caught:
             error = caught
-        if self._lost:
-            raise error or RunOwnedError(f"{self.run.path}: another process has taken it over.")
+        assert self.lease is not None
+        self.lease.require()  # Nothing of another's run is written, its log neither.
         ended = Ended(
             attempt=placed.attempt,
             cause=cause_of_end(self.run, placed.attempt, error, oom_kills() > kills),
@@ -226,8 +226,7 @@ class Supervisor:
 
     def _look(self, recipe: Recipe, placed: Placed) -> None:
         """Ask the attempt to stop when a node is about to go, or when there has been room for more workers for a while."""
-        if self._lost:
-            raise RunOwnedError(f"{self.run.path}: another process has taken it over; nothing more is written here.")
+        self._require_own()
         if self.run.stop_path.exists():
             return
         if leaving := self.launcher.leaving(self.run, placed.attempt):
@@ -241,7 +240,7 @@ class Supervisor:
     def _go_on(self, ended: Ended, decision: Decision) -> None:
         if decision.action == "step_back":
             self._step_back(ended.attempt, decision.reason)
-        if ended.cause in MEANT:
+        if self.run.stop_reason in MEANT:  # Somebody may have asked the run itself to stop meanwhile.
             self.run.stop_path.unlink(missing_ok=True)
         self.log(
             ended.attempt,
@@ -267,6 +266,11 @@ class Supervisor:
             raise type(error)(f"{error} (given up: {decision.reason})") from error
         raise error
 
+    def _require_own(self) -> None:
+        """Write nothing more where another process has taken the run over."""
+        if self._lost and self.lease is not None:
+            self.lease.require()
+
     def _sleep(self, seconds: float) -> None:
         """Wait, but for a request to stop.
 
@@ -278,8 +282,7 @@ class Supervisor:
         while True:
             if self.run.stop_path.exists():
                 raise StoppedError("stopped while no attempt ran, as asked; nothing was lost. The same command goes on from here.")
-            if self._lost:
-                raise RunOwnedError(f"{self.run.path}: another process has taken it over.")
+            self._require_own()
             if (left := until - time.monotonic()) <= 0:
                 return
             time.sleep(min(0.2, left))

@@ -86,8 +86,8 @@ def explained(address: str, token_file: str | None, job_id: str = "") -> Iterato
     try:
         yield
     except AuthenticationError as error:
-        missing = "Missing" in str(error)
-        told = "asks for a token" if missing else "refuses the token"
+        # Ray finds a token of another cluster in the home by itself; who named none is told that one is asked for.
+        told = "refuses the token" if token_file and "Missing" not in str(error) else "asks for a token"
         advice = f"{token_file} does not hold the one of this cluster" if token_file else "name its file as token_file"
         raise ConfigError(f"address: {address} {told}; {advice}.") from None
     except RuntimeError as error:

@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.timeout(1800),
     pytest.mark.skipif(not can_be_made(), reason="needs root and `ip netns` of iproute2"),
 ]
-STEPS = 600
+STEPS = 2500
 RECIPE = tiny_recipe(
     model={"dropout": 0.0, "attention_dropout": 0.0},  # It is drawn for each rank, so it would differ.
     stages=[{"name": "main", "steps": {"mlm": STEPS}}],
@@ -116,13 +116,13 @@ def test_a_host_is_lost_and_comes_back_and_the_run_is_stopped_and_resumed(hosts,
     assert "exit 10" in ptm("stop", "first-a1")
     assert "first-a2" in ptm("job", "resume", "first")
     followed = ptm("logs", "-f", "first-a2")
-    assert f"step {STEPS} of {STEPS}" in followed
+    assert f"step {STEPS:,} of {STEPS:,}" in followed
     assert "finished" in ptm("status", "first-a2")
     assert causes(run) == [("lost_worker", 2), ("resized", 1), ("stopped", 2), ("finished", 2)]
     require_equal(run, reference)
     for host in ("a", "b"):
         hosts.kill(host)
-    assert f"step {STEPS} of {STEPS}" in ptm("logs", "first-a2"), "what was printed outlives the cluster"
+    assert f"step {STEPS:,} of {STEPS:,}" in ptm("logs", "first-a2"), "what was printed outlives the cluster"
 
 
 def test_the_head_is_lost_and_the_same_run_goes_on_in_a_new_cluster(hosts, ptm, reference, tmp_path):
@@ -134,7 +134,7 @@ def test_the_head_is_lost_and_the_same_run_goes_on_in_a_new_cluster(hosts, ptm, 
     for host in ("a", "b"):
         hosts.start(host)
     assert "second-a2" in ptm("job", "resume", "second")
-    assert f"step {STEPS} of {STEPS}" in ptm("logs", "-f", "second-a2")
+    assert f"step {STEPS:,} of {STEPS:,}" in ptm("logs", "-f", "second-a2")
     resumed = list(read_events(RunFolder(run).events_path, "attempt_started"))[-1]["step"]
     assert resumed >= 100, "it goes on from the newest checkpoint"
     require_equal(run, reference)

@@ -20,6 +20,23 @@ EXIT_CODES: Final[dict[int, str]] = {
     70: "a defect of ptm_dist",
 }
 
+CAUSES: Final[dict[int, str]] = {
+    0: "finished",
+    10: "stopped",
+    11: "stopped",
+    20: "config",
+    21: "config",
+    22: "config",
+    30: "data",
+    31: "data",
+    40: "checkpoint",
+    41: "storage",
+    50: "numeric",
+    60: "lost_worker",
+    70: "defect",
+}
+"""What an exit code is called where nobody told the cause."""
+
 RETRYABLE: Final = frozenset({10, 11, 31, 60})
 """Exit codes after which the same command may succeed without anybody changing anything."""
 

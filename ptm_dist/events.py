@@ -7,9 +7,11 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ptm_dist.store import explain_disk_errors
+
+PIECE_BYTES: Final = 1 << 24
 
 
 class EventLog:
@@ -38,6 +40,39 @@ class EventLog:
         size = os.fstat(self._descriptor).st_size
         if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
             os.write(self._descriptor, b"\n")
+
+
+class Tail:
+    """Reads the lines that a growing log has gained; a line that is not whole yet is left for the next look."""
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        self.path = path
+        self._offset = offset
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """Yield the events since the last look; a line torn by a crash is passed over."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            if file.seek(0, 2) < self._offset:
+                self._offset = 0  # Another file in its place.
+            file.seek(self._offset)
+            rest = b""
+            while piece := file.read(PIECE_BYTES):
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    self._offset += len(line) + 1
+                    event = _event_in(line)
+                    if event is not None:
+                        yield event
+
+
+def _event_in(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
 
 
 def read_events(path: Path, *kinds: str) -> Iterator[dict[str, Any]]:

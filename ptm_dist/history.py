@@ -12,24 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from ptm_dist.errors import CAUSES
 from ptm_dist.observed import Event, Heard, Observed
 
-CAUSES: Final[Mapping[int, str]] = {
-    0: "finished",
-    10: "stopped",
-    11: "stopped",
-    20: "config",
-    21: "config",
-    22: "config",
-    30: "data",
-    31: "data",
-    40: "checkpoint",
-    41: "storage",
-    50: "numeric",
-    60: "lost_worker",
-    70: "defect",
-}
-"""What an exit code is called where nobody told the cause."""
 KILLED: Final = "killed"
 """The cause of an attempt that left no word."""
 RUNNING: Final = "running"

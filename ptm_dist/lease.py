@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ptm_dist.errors import DataUnavailableError, RunOwnedError, StorageError
+from ptm_dist.kept import started_at
 from ptm_dist.store import explain_disk_errors, read_json, write_json
 
 LEASE_SECONDS: Final = 60.0
@@ -113,6 +114,18 @@ def require(folder: Path, number: int) -> None:
         )
 
 
+def is_live(run: Path) -> bool:
+    """Return whether somebody holds the lease of a run and has renewed it lately. Nothing is written to find out."""
+    folder = run / "lease"
+    path = folder / _name(_newest(folder))
+    about = _read(path)
+    try:
+        age = time.time() - path.stat().st_mtime
+    except OSError:
+        return False
+    return bool(about) and not about.get("ended") and not _is_gone(about) and age < float(about.get("seconds", LEASE_SECONDS))
+
+
 def _require_ended(folder: Path, number: int) -> None:
     """Return once the holder of a lease has ended, has been silent for too long, or was never able to write."""
     path = folder / _name(number)
@@ -131,20 +144,11 @@ def _require_ended(folder: Path, number: int) -> None:
 
 def _is_gone(about: dict[str, Any]) -> bool:
     """Return whether the holder was a process of this machine that has ended."""
-    return about.get("host") == socket.gethostname() and about.get("started") != _started(int(about.get("pid", 0)))
-
-
-def _started(pid: int) -> str | None:
-    """Return what tells a process from a later one of the same number: boot and time of start; None if there is none."""
-    try:
-        ticks = Path(f"/proc/{pid}/stat").read_text(encoding="utf8").rpartition(")")[2].split()[19]
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text(encoding='ascii').strip()} {ticks}"
-    except (OSError, IndexError):
-        return None
+    return about.get("host") == socket.gethostname() and about.get("started") != started_at(int(about.get("pid", 0)))
 
 
 def _about(seconds: float, beat: int) -> dict[str, Any]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), "seconds": seconds, "beat": beat}
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": started_at(os.getpid()), "seconds": seconds, "beat": beat}
 
 
 def _called(about: dict[str, Any]) -> str:

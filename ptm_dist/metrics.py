@@ -24,11 +24,11 @@ from prometheus_client import (
 )
 
 from ptm_dist.errors import ConfigError
+from ptm_dist.events import Tail
 from ptm_dist.goodput import Goodput, ratio
 from ptm_dist.metrics_events import Unfolding
 from ptm_dist.metrics_http import Page, PageServer
 from ptm_dist.metrics_table import OTHER, STEP_BUCKETS, TABLE, Metric
-from ptm_dist.observed import Tail
 
 Event = dict[str, Any]
 Role = Literal["run", "node", "driver"]

@@ -5,13 +5,11 @@ A log is read as it grows, never twice. Steps that an attempt goes back over are
 
 from __future__ import annotations
 
-import json
 import math
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -20,43 +18,9 @@ from ptm_dist.goodput import BETWEEN, Goodput
 
 Event = dict[str, Any]
 
-PIECE_BYTES: Final = 1 << 24
 MOST_RANK_EVENTS: Final = 1024
 """Events of ranks that are kept; of more, every second one is let go."""
 PLAIN: Final = ("time", "loss", "learning_rate", "gradient_norm", "tokens", "rows", "seconds", "data_seconds")
-
-
-class Tail:
-    """Reads the lines that a growing log has gained; a line that is not whole yet is left for the next look."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._offset = 0
-
-    def read(self) -> Iterator[Event]:
-        """Yield the events since the last look; a line torn by a crash is passed over."""
-        if not self.path.exists():
-            return
-        with self.path.open("rb") as file:
-            if file.seek(0, 2) < self._offset:
-                self._offset = 0  # Another file in its place.
-            file.seek(self._offset)
-            rest = b""
-            while piece := file.read(PIECE_BYTES):
-                *lines, rest = (rest + piece).split(b"\n")
-                for line in lines:
-                    self._offset += len(line) + 1
-                    event = _event_in(line)
-                    if event is not None:
-                        yield event
-
-
-def _event_in(line: bytes) -> Event | None:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
 
 
 class Steps:

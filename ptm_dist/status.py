@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from ptm_dist.errors import CAUSES
 from ptm_dist.goodput import ratio
-from ptm_dist.history import CAUSES, KILLED, PEER_LOST, RUNNING, Attempt
+from ptm_dist.history import KILLED, PEER_LOST, RUNNING, Attempt
 from ptm_dist.observed import Event, Observed
 
 NOW_SECONDS: Final = 60.0

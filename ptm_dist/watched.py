@@ -5,15 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import socket
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from ptm_dist import lease
 from ptm_dist.errors import ConfigError, DataUnavailableError
+from ptm_dist.events import Tail
 from ptm_dist.history import Attempt, attempts_of
-from ptm_dist.observed import Observed, Tail
+from ptm_dist.observed import Observed
 from ptm_dist.recipe import Recipe
 from ptm_dist.run import RunFolder
 from ptm_dist.status import PlannedTasks, RunPlan, Status, status_of
@@ -118,20 +119,7 @@ def errors_of(folder: RunFolder, attempt: int) -> list[dict[str, Any]]:
 
 def is_held(folder: RunFolder) -> bool:
     """Return whether somebody works on a run: a fresh lease, or a lock of this machine's kernel. Nothing is written to find out."""
-    return _lease_is_fresh(folder.path / "lease") or any(_is_locked(folder.path / f".{role}.lock") for role in ("driver", "writer"))
-
-
-def _lease_is_fresh(leases: Path) -> bool:
-    newest = max((path for path in leases.glob("*.json") if path.stem.isdigit()), key=lambda path: int(path.stem), default=None)
-    if newest is None:
-        return False
-    try:
-        about, age = read_json(newest), time.time() - newest.stat().st_mtime
-    except (DataUnavailableError, OSError):
-        return False
-    here = about.get("host") == socket.gethostname() and Path("/proc/self").exists()
-    gone = here and not Path(f"/proc/{about.get('pid')}").exists()
-    return not about.get("ended") and not gone and age < float(about.get("seconds", 60.0))
+    return lease.is_live(folder.path) or any(_is_locked(folder.path / f".{role}.lock") for role in ("driver", "writer"))
 
 
 def _is_locked(path: Path) -> bool:

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
-from ptm_dist.driver.policy import Cause
-from ptm_dist.errors import PeerLostError, PtmError, StoppedError
+from ptm_dist.driver.policy import MEANT, Cause
+from ptm_dist.errors import CAUSES, PeerLostError, PtmError, StoppedError
 from ptm_dist.events import read_events
 from ptm_dist.run import RunFolder
 from ptm_dist.train.committed import list_checkpoints
 
-BY_CODE: Final[dict[int, Cause]] = {
-    10: "stopped",
-    11: "stopped",
-    20: "config",
-    21: "config",
-    22: "config",
-    30: "data",
-    31: "data",
-    40: "checkpoint",
-    41: "storage",
-    50: "numeric",
-    60: "lost_worker",
-    70: "defect",
-}
 OOM_COUNTERS: Final = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 """Where the kernel counts processes that it ended for want of memory, in control groups of both versions."""
 
@@ -35,12 +21,12 @@ def cause_of_end(run: RunFolder, attempt: int, error: PtmError | None, out_of_me
         return "finished"
     if isinstance(error, StoppedError):
         asked = [event["reason"] for event in read_events(run.events_path, "stopping") if event["attempt"] == attempt]
-        return {"preempted": "preempted", "resized": "resized"}.get(asked[-1] if asked else "", "stopped")  # type: ignore[return-value]
+        return cast(Cause, asked[-1]) if asked and asked[-1] in MEANT else "stopped"
     if isinstance(error, PeerLostError):
         if out_of_memory:
             return "oom"
         return "hung" if run.stacks(attempt) else "lost_worker"
-    return BY_CODE[error.exit_code]
+    return cast(Cause, CAUSES[error.exit_code])
 
 
 def oom_kills() -> int:

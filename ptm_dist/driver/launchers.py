@@ -14,6 +14,7 @@ from ptm_dist.placed import Placed
 from ptm_dist.recipe import Recipe
 from ptm_dist.run import RunFolder
 from ptm_dist.train.context import COLLECTIVES
+from ptm_dist.train.device import node_name
 from ptm_dist.train.launch import launch as launch_local
 from ptm_dist.train.worker import cause_of, work
 
@@ -79,7 +80,7 @@ class LocalLauncher:
 
     def nodes(self) -> list[str]:
         """Return this machine."""
-        return [os.uname().nodename]
+        return [node_name()]
 
     def leaving(self, run: RunFolder, attempt: int) -> Leaving | None:
         """Return None: when this machine goes, the driver gets SIGTERM."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from ptm_dist.targets import Target, write_targets
 from ptm_dist.terms import Terms
 from ptm_dist.train.attempt import require_even
 from ptm_dist.train.committed import list_checkpoints, set_aside
-from ptm_dist.train.device import reachable
+from ptm_dist.train.device import node_name, reachable
 
 NOTIFY_SECONDS: Final = 15.0
 """What messages that wait get to leave when the driver ends."""
@@ -148,7 +147,7 @@ class Supervisor:
             seconds=round(time.monotonic() - started_at, 3),
         )
         with suppress(StorageError):
-            write_targets(self.run, placed.attempt, [Target(self.metrics, os.uname().nodename, "driver")])
+            write_targets(self.run, placed.attempt, [Target(self.metrics, node_name(), "driver")])
         self.log(placed.attempt, "attempt_ended", **ended.event())
         return ended, error
 
@@ -171,7 +170,7 @@ class Supervisor:
             metrics_port=metrics.port if metrics else 0,
             flops_per_token=flops_per_token(recipe) if self.launcher.has_gpus() else 0.0,  # Nobody knows the peak of a CPU.
             driver_metrics=self.metrics,
-            host=os.uname().nodename,
+            host=node_name(),
             left_out=self.left_out,
         )
         placed.write(self.run)
@@ -183,7 +182,7 @@ class Supervisor:
             nodes=self.launcher.nodes(),
             kind=self.launcher_name,
             step=newest_step(self.run),
-            host=os.uname().nodename,
+            host=node_name(),
         )
         return placed
 

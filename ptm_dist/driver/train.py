@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -10,11 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 from ptm_dist.driver.launchers import Launcher
-from ptm_dist.events import read_events
+from ptm_dist.events import Tail, read_events
 from ptm_dist.placed import Placed
 from ptm_dist.run import RunFolder
 
@@ -33,15 +31,17 @@ def follow(run: RunFolder, launcher: Launcher, placed: Placed, on_event: EventHa
     failures: list[BaseException] = []
     start = run.events_path.stat().st_size if run.events_path.exists() else 0
     thread = threading.Thread(target=_guarded, args=(launcher, run, placed, failures), daemon=True)
-    follower, looked_at = _Follower(run.events_path, start, on_event), time.monotonic()
+    tail, looked_at = Tail(run.events_path, start), time.monotonic()
     thread.start()
     while thread.is_alive():
         thread.join(0.2)
-        follower.read()
+        for event in tail.read():
+            on_event(event)
         if time.monotonic() - looked_at >= LOOK_SECONDS:
             look()
             looked_at = time.monotonic()
-    follower.read()
+    for event in tail.read():
+        on_event(event)
     if failures:
         raise failures[0]
 
@@ -86,25 +86,3 @@ def _request_stop(run: RunFolder) -> Callable[[int, Any], None]:
         os._exit(11)
 
     return handle
-
-
-class _Follower:
-    """Reads what was appended to an event log since the last look."""
-
-    def __init__(self, path: Path, offset: int, on_event: EventHandler) -> None:
-        self._path, self._offset, self._on_event = path, offset, on_event
-
-    def read(self) -> None:
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            data = file.read()
-        complete = data[: data.rfind(b"\n") + 1]
-        self._offset += len(complete)
-        for event in _parse(complete):
-            self._on_event(event)
-
-
-def _parse(data: bytes) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in data.splitlines() if line.startswith(b"{") and line.endswith(b"}")]

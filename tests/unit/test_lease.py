@@ -11,7 +11,7 @@ import time
 import pytest
 
 from ptm_dist.errors import RunOwnedError
-from ptm_dist.lease import held, require
+from ptm_dist.lease import held, is_live, require
 
 QUICK = 1.2
 """Seconds a lease holds in these tests."""
@@ -112,3 +112,18 @@ def test_of_many_who_want_the_next_lease_one_gets_it(tmp_path):
     for racer in racers:
         racer.join()
     assert len(winners) == 1
+
+
+def test_whether_somebody_holds_it_is_seen_without_writing(tmp_path):
+    assert not is_live(tmp_path)
+    with held(tmp_path, QUICK):
+        assert is_live(tmp_path)
+        before = about(tmp_path, 1)
+        assert is_live(tmp_path)
+        assert about(tmp_path, 1) == before
+    assert not is_live(tmp_path), "it was given back"
+    leave(tmp_path, 2)
+    assert is_live(tmp_path), "another machine, which has just written"
+    path = tmp_path / "lease" / "000002.json"
+    os.utime(path, (path.stat().st_atime, path.stat().st_mtime - QUICK - 1))
+    assert not is_live(tmp_path), "another machine, silent for too long"

@@ -14,9 +14,9 @@ from rich.console import Console
 from ptm_dist import watched
 from ptm_dist.cli.screen import screen_of, show_plain, span, sparkline
 from ptm_dist.errors import ConfigError
-from ptm_dist.events import steps_of
+from ptm_dist.events import Tail, steps_of
 from ptm_dist.history import attempts_of
-from ptm_dist.observed import Observed, Tail
+from ptm_dist.observed import Observed
 from ptm_dist.page.curves import averaged, numbers, smoothed, thinned
 from ptm_dist.run import RunFolder
 from ptm_dist.status import PlannedTasks, RunPlan, status_of

@@ -1,4 +1,4 @@
-"""Named places where a test may kill, stop or fail a worker. Without a plan they cost one function call.
+"""Named places where a test may kill, stop, slow down or fail a worker. Without a plan they cost one function call.
 
 The plan is the environment variable PTM_FAULTS, a JSON list of `Fault`s; it needs PTM_TESTING=1 beside it. PTM_FAULTS_LOG names a
 file that gets one JSON line for each fault before it happens: the proof that it did, and what keeps a restarted worker from meeting
@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -32,7 +33,7 @@ class Fault(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     point: str
-    action: Literal["kill", "stop", "raise_enospc"]
+    action: Literal["kill", "stop", "delay", "raise_enospc"]
     rank: int | None = None
     step: int | None = None
     count: int = Field(default=1, ge=1)
@@ -110,8 +111,11 @@ def _fill_disk() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+DELAY_SECONDS: Final = 0.05
+
 ACTIONS: Final[dict[str, Callable[[], None]]] = {
     "kill": lambda: _signal_self(signal.SIGKILL),
     "stop": lambda: _signal_self(signal.SIGSTOP),
+    "delay": lambda: time.sleep(DELAY_SECONDS),
     "raise_enospc": _fill_disk,
 }

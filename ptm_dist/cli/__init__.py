@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ptm_dist.cli import flat, watch
+from ptm_dist.cli import flat
 from ptm_dist.cli.cluster import cluster_app
 from ptm_dist.cli.jobs import job_app
 from ptm_dist.cli.model import model_app
@@ -124,9 +124,9 @@ def fork(
 app.command(epilog="Example: ptm status runs/quickstart-1a2b3c4d")(flat.status)
 app.command(epilog="Example: ptm logs runs/quickstart-1a2b3c4d --rank 1")(flat.logs)
 app.command(epilog="Example: ptm stop runs/quickstart-1a2b3c4d")(flat.stop)
-app.command(epilog="Example: ptm history runs/quickstart-1a2b3c4d --since 24h")(watch.history)
-app.command(epilog="Example: ptm report runs/quickstart-1a2b3c4d --watch")(watch.report)
-app.command(epilog="Example: ptm compare runs/one runs/other --at tokens")(watch.compare)
+app.command(epilog="Example: ptm history runs/quickstart-1a2b3c4d --since 24h")(flat.history)
+app.command(epilog="Example: ptm report runs/quickstart-1a2b3c4d --watch")(flat.report)
+app.command(epilog="Example: ptm compare runs/one runs/other --at tokens")(flat.compare)
 app.command(epilog=SWEEP_EPILOG)(sweep)
 
 

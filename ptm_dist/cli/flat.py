@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -32,26 +32,94 @@ def status(
 ) -> None:
     """Say where runs and jobs stand; of one run on a terminal, live until it ends or Ctrl-C."""
     with ExitStack() as copies:
-        paths = [path for target in targets or [] if (path := _seen(target, cluster, copies, quiet=as_json))]
+        paths = []
+        for target in targets or []:
+            run, is_job = _run_of(target, cluster)
+            if is_job and not as_json:
+                out.print(jobs.status_of_job(target, cluster), markup=False)
+            if not is_job or _can_be_seen(run):
+                paths.append(copies.enter_context(_seen(run)))
         if paths or not targets:
             watch.status(paths or None, once, as_json, watch_exit)
 
 
-def _seen(target: str, cluster: Path | None, copies: ExitStack, quiet: bool) -> Path | None:
-    """Return the folder of a run as it is seen here, None where it is not; of a job say first what its cluster says."""
-    from ptm_dist.clusters.copied import seen_here
+def history(target: Target, since: watch.Since = None, as_json: watch.JsonOption = False, cluster: jobs.ClusterOption = None) -> None:
+    """Print a line an attempt: when, with whom, which steps, why it ended, what was lost, compute hours; and their sum."""
+    run, _ = _run_of(target, cluster)
+    with _seen(run) as path:
+        watch.history(path, since, as_json, called=run)
+
+
+def report(
+    target: Target,
+    html: watch.HtmlOption = None,
+    watched: Annotated[bool, typer.Option("--watch", help="Serve the page on this machine while the run goes on, until Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Where --watch listens; 0 takes a free port.")] = 0,
+    cluster: jobs.ClusterOption = None,
+) -> None:
+    """Print the figures of a run and where everything is, and write its page of plots: by default report.html in the run, or NAME.html."""
+    from ptm_dist.clusters.copied import is_remote
+
+    run, _ = _run_of(target, cluster)
+    if watched and is_remote(run):
+        raise ConfigError(f"--watch: {run} is in an object store, where nothing says when it grows. Leave it out to write the page once.")
+    with _seen(run) as path:
+        if watched:
+            watch.serve_report(path, port)
+        else:
+            beside = Path(f"{path.name}.html") if is_remote(run) else path / "report.html"
+            watch.report(path, html or beside, called=run)
+
+
+def compare(
+    targets: Annotated[list[str], typer.Argument(help="Run directories, s3:// runs or job ids.", metavar="RUN_OR_JOB...")],
+    at: Annotated[watch.Axis, typer.Option("--at", help="What is to be equal: the last point that all runs have reached.")] = "steps",
+    html: watch.HtmlOption = None,
+    cluster: jobs.ClusterOption = None,
+) -> None:
+    """Print the figures of runs at equal steps, tokens, seconds of training or FLOPs."""
+    with ExitStack() as copies:
+        watch.compare([copies.enter_context(_seen(_run_of(target, cluster)[0])) for target in targets], at, html)
+
+
+def _run_of(target: str, cluster: Path | None) -> tuple[str, bool]:
+    """Return where the run lies that is meant, and whether it was named by a job.
+
+    Raises:
+        ConfigError: nothing here has this name.
+
+    """
     from ptm_dist.run import RunFolder
 
-    if "://" in target:
-        return copies.enter_context(seen_here(target))
-    if RunFolder(Path(target)).exists:
-        return Path(target)
+    if "://" in target or RunFolder(Path(target)).exists:
+        return target, False
     found = jobs.job_of(target, cluster)
     if found is None:
         raise ConfigError(f"{target}: {NO_SUCH}")
-    if not quiet:
-        out.print(jobs.status_of_job(target, cluster), markup=False)
-    return Path(found.run) if RunFolder(Path(found.run)).exists else None
+    return found.run, True
+
+
+def _seen(run: str) -> AbstractContextManager[Path]:
+    """Give the folder of a run as it is seen here.
+
+    Raises:
+        ConfigError: it cannot be seen.
+
+    """
+    from ptm_dist.clusters.copied import seen_here
+
+    if not _can_be_seen(run):
+        raise ConfigError(
+            f"{run}: this directory of the job's run is not seen from here. Ask on a machine that has it, or name a copy of it (s3://...)."
+        )
+    return seen_here(run)
+
+
+def _can_be_seen(run: str) -> bool:
+    from ptm_dist.clusters.copied import is_remote
+    from ptm_dist.run import RunFolder
+
+    return is_remote(run) or RunFolder(Path(run)).exists
 
 
 def logs(

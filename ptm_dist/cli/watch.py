@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from ptm_dist.cli.words import RunPath, out
+from ptm_dist.cli.words import out
 from ptm_dist.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,21 +19,14 @@ if TYPE_CHECKING:
 LIVE_SECONDS: Final = 1.0
 POLL_SECONDS: Final = 2.0
 
-RunPaths = Annotated[list[Path] | None, typer.Argument(help="Run directories; all in runs/ by default.", metavar="[RUN]...")]
+Since = Annotated[str | None, typer.Option("--since", help="Only attempts that ran in the last 24h, 90m, 7d.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 HtmlOption = Annotated[Path | None, typer.Option("--html", help="Where the page goes.", show_default=False)]
 Axis = Literal["steps", "tokens", "seconds", "flops"]
 
 
-def status(
-    paths: RunPaths = None,
-    once: Annotated[bool, typer.Option("--once", help="Print all figures of a run once, without waiting for more.")] = False,
-    as_json: JsonOption = False,
-    watch_exit: Annotated[
-        bool, typer.Option("--watch-exit", help="Wait until the run has ended, and exit with the code of its cause.")
-    ] = False,
-) -> None:
-    """Say where runs stand; of one run on a terminal, live until it ends or Ctrl-C."""
+def status(paths: list[Path] | None, once: bool, as_json: bool, watch_exit: bool) -> None:
+    """Say where runs stand, by default all in runs/; one run on a terminal live, until it ends or Ctrl-C."""
     from ptm_dist.run import RunFolder
     from ptm_dist.watched import Watched
 
@@ -101,14 +94,8 @@ def _wait_for_end(paths: list[Path], as_json: bool) -> None:
     raise typer.Exit(ended.exit_code)
 
 
-def history(
-    path: RunPath,
-    since: Annotated[
-        str | None, typer.Option("--since", help="Only attempts that ran in the last 24h, 90m, 7d.", show_default=False)
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Print a line an attempt: when, with whom, which steps, why it ended, what was lost, compute hours; and their sum."""
+def history(path: Path, since: str | None, as_json: bool, called: str) -> None:
+    """Print a line for each attempt of a run, and their sum."""
     from ptm_dist.cli.screen import moment, shown_nodes, span
     from ptm_dist.cli.table import show_columns
     from ptm_dist.history import since as recent
@@ -119,7 +106,7 @@ def history(
     attempts = run.attempts() if since is None else recent(run.attempts(), seconds_in(since), run.looked_at)
     total = summed(attempts)
     if as_json:
-        _print_json({"run": str(path), "attempts": [attempt.to_json() for attempt in attempts], "sum": total})
+        _print_json({"run": called, "attempts": [attempt.to_json() for attempt in attempts], "sum": total})
         return
     heading = ("attempt", "started", "for", "workers", "nodes", "steps", "ended", "lost", "compute hours")
     lines = [
@@ -144,42 +131,44 @@ def history(
     show_columns(out, [heading[place] for place in shown], lines, ("attempt", "for", "lost", "compute hours"), ("started", "steps"))
 
 
-def report(
-    path: RunPath,
-    html: HtmlOption = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Serve the page on this machine while the run goes on, until Ctrl-C.")] = False,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Where --watch listens; 0 takes a free port.")] = 0,
-) -> None:
-    """Print the figures of a run and where everything is, and write its page of plots: by default report.html in the run."""
+def report(path: Path, html: Path, called: str) -> None:
+    """Print the figures of a run and write its page of plots; a copy of a run is `called` by the address of the run."""
     from ptm_dist.page.run import page_of
-    from ptm_dist.page.server import serve
     from ptm_dist.progress import show_table
     from ptm_dist.report import load_run, summary
     from ptm_dist.store import write_atomic
     from ptm_dist.watched import Watched
 
+    rows = [(name, value.replace(str(path), called)) for name, value in summary(load_run(path))]
+    write_atomic(html, page_of(Watched.open(path)).replace(str(path), called).encode())
+    show_table(out, [*rows, ("page", str(html))])
+
+
+def serve_report(path: Path, port: int) -> None:
+    """Print the figures of a run and serve its page to this machine until Ctrl-C."""
+    from ptm_dist.page.server import serve
+    from ptm_dist.progress import show_table
+    from ptm_dist.report import load_run, summary
+    from ptm_dist.watched import Watched
+
     rows = summary(load_run(path))
-    run = Watched.open(path)
-    if watch:
-        with serve(run, port) as url:
-            show_table(out, [*rows, ("page", url)])
-            out.print("Ctrl-C ends the page; the run goes on", markup=False)
-            try:
-                while True:
-                    time.sleep(3600)
-            except KeyboardInterrupt:
-                return
-    target = html or path / "report.html"
-    write_atomic(target, page_of(run).encode())
-    show_table(out, [*rows, ("page", str(target))])
+    with serve(Watched.open(path), port) as url:
+        show_table(out, [*rows, ("page", url)])
+        out.print("Ctrl-C ends the page; the run goes on", markup=False)
+        try:
+            while True:
+                time.sleep(3600)
+        except KeyboardInterrupt:
+            return
 
 
-def compare(
-    paths: Annotated[list[Path], typer.Argument(help="Run directories.", metavar="RUN...")],
-    at: Annotated[Axis, typer.Option("--at", help="What is to be equal: the last point that all runs have reached.")] = "steps",
-    html: HtmlOption = None,
-) -> None:
-    """Print the figures of runs at equal steps, tokens, seconds of training or FLOPs."""
+def compare(paths: list[Path], at: Axis, html: Path | None) -> None:
+    """Print the figures of runs at an equal point.
+
+    Raises:
+        ConfigError: fewer than two runs are named, or one has nothing to compare.
+
+    """
     from ptm_dist.cli.table import show_columns
     from ptm_dist.page.compare import compared, page_of
     from ptm_dist.store import write_atomic

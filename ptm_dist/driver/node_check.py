@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Final
 
+from ptm_dist.faults import reached
+
 SLOW: Final = 1.5
 """Times the median of all nodes from which a node counts as slow."""
 SIZE: Final = 512
@@ -181,6 +183,7 @@ class Probe:
 
     def multiply(self, seconds: float) -> tuple[float, bool]:
         """Multiply for so long on each device in turn; return the seconds of a product on the slowest, and whether all were right."""
+        reached("check.multiply")
         found = [_multiply(device, seconds / len(self._devices)) for device in self._devices]
         return max(taken for taken, _ in found), all(right for _, right in found)
 

@@ -23,6 +23,7 @@ from deepspeed.utils import logger as deepspeed_logger
 
 from ptm_dist.data.batch import MicroBatch
 from ptm_dist.errors import ConfigError
+from ptm_dist.faults import reached
 from ptm_dist.models.base import Memory
 from ptm_dist.models.heads import LossSum
 from ptm_dist.optimizers.base import parameter_groups
@@ -77,6 +78,7 @@ class Engine:
         # Dropout is drawn from a seed of its own each time, so that no generator state has to be stored.
         torch.manual_seed(derive_seed(self.recipe.seed, "dropout", *key, self.context.rank))
         with self.clock.during("forward"), self._autocast():
+            reached("step.forward")
             total, losses, after = self._deepspeed(task, *to_device(batch, self.context.device), weights, memory)
         with self.clock.during("backward"):
             self._deepspeed.backward(total * self._own_scale)

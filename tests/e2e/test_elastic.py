@@ -42,15 +42,16 @@ import json, sys
 from ray.cluster_utils import Cluster
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 << 20})
 made = {}
-def add(name):
-    made[name] = cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+def add(name, faults=""):
+    told = {"PTM_TESTING": "1", "PTM_FAULTS": faults} if faults else {}
+    made[name] = cluster.add_node(num_cpus=1, object_store_memory=80 << 20, node_name=name, env_vars=told)
     return made[name].node_id
 print(json.dumps({"address": cluster.address, "one": add("one"), "two": add("two")}), flush=True)
 for line in sys.stdin:
-    verb, name = line.split()
+    verb, name, *faults = line.split()
     if verb == "kill":
         cluster.remove_node(made[name], allow_graceful=False)
-    print(json.dumps(add(name) if verb == "add" else None), flush=True)
+    print(json.dumps(add(name, *faults) if verb == "add" else None), flush=True)
 cluster.shutdown()
 """
     process = subprocess.Popen(
@@ -58,8 +59,8 @@ cluster.shutdown()
     )
     told = json.loads(process.stdout.readline())
 
-    def ask(verb, name):
-        process.stdin.write(f"{verb} {name}\n")
+    def ask(*words):
+        process.stdin.write(" ".join(words) + "\n")
         process.stdin.flush()
         return json.loads(process.stdout.readline())
 
@@ -127,3 +128,22 @@ def test_a_node_that_is_given_notice_is_left_with_everything_saved(make_run, ref
     assert first["lost_steps"] == 0
     assert [event["reason"] for event in read_events(run.events_path, "stopping")] == ["preempted"]
     require_equal(run, reference)
+
+
+def test_a_node_that_fails_the_check_is_left_out(make_run, nodes, tmp_path):
+    told, ask = nodes
+    broken = ask("add", "broken", json.dumps([{"point": "check.multiply", "action": "kill"}], separators=(",", ":")))
+    run, recipe = make_run()
+    process = start(run, recipe, told, tmp_path, check_seconds=4.0)
+    assert process.wait(timeout=PATIENCE) == 0, (tmp_path / "driver.log").read_text()
+    (checked,) = read_events(run.supervision_path, "nodes_checked")
+    found = {node["id"]: node for node in checked["nodes"]}
+    assert found.keys() == {told["one"], told["two"], broken}
+    assert "broken" in checked["left_out"]
+    assert found[broken]["reason"].startswith("the check failed there: ")
+    for node in (told["one"], told["two"]):  # Where little else runs both are fine; how fast a busy core is, nobody knows.
+        assert found[node]["matmul_seconds"] > 0
+        assert found[node]["allreduce_seconds"] > 0
+    places = {path.read_text().strip() for path in run.logs(1).glob("rank-*.node")}
+    assert places
+    assert places <= {told["one"], told["two"]}

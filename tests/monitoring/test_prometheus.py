@@ -14,10 +14,13 @@ from http.client import HTTPException
 import pytest
 
 from ptm_dist.events import read_events
+from ptm_dist.page.run import data_of
 from ptm_dist.train.launch import launch
+from ptm_dist.watched import Watched
 from tests.monitoring.servers import alertmanager, ask, needs_servers, prometheus, wait_for, webhook
 from tests.tiny import command, ledger
 
+SLOW = {"point": "step.forward", "rank": 1, "action": "delay", "count": 1_000_000}
 TOKENS = "ptm_train_tokens_total"
 
 
@@ -45,13 +48,16 @@ def check_rates(run, address, begin, end):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @needs_servers
-def test_a_stopped_rank_is_told_by_name_and_rates_are_those_of_the_log(make_run, tmp_path):
+def test_a_slow_rank_and_a_stopped_one_are_told_by_name_and_rates_are_those_of_the_log(make_run, tmp_path):
     run, recipe = make_run(
         stages=[{"name": "main", "steps": {"mlm": 1_000_000}}],
         checkpoint={"every_steps": 1_000_000}, evaluate={"every_steps": 1_000_000}, engine={"timeout_seconds": 200},
     )  # fmt: skip
     process = subprocess.Popen(
-        command("train", recipe, "--run", run.path, "--launcher", "local"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command("train", recipe, "--run", run.path, "--launcher", "local"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PTM_TESTING": "1", "PTM_FAULTS": json.dumps([SLOW])},
     )
     try:
         found = wait_for(lambda: len(targets_of(run)) == 2 and targets_of(run))
@@ -90,6 +96,10 @@ def watch(run, address, messages):
     ranks = next(read_events(run.events_path, "attempt_started"))["ranks"]
     assert {labels["rank"] for labels, _ in wait_for(lambda: ask(address, "ptm_rank_up == 1"))} == {"0", "1"}
     assert told("firing") is None
+    # It has to last ten minutes before somebody is told; until then the alert is pending.
+    [(late, _)] = wait_for(lambda: ask(address, 'ALERTS{alertname="PtmStraggler"}'))
+    assert (late["rank"], late["pid"], late["alertstate"]) == ("1", str(ranks[1]["pid"]), "pending")
+    assert data_of(Watched.open(run.path))["ranks"]["slowest"] == "rank 1"
 
     os.kill(ranks[1]["pid"], signal.SIGSTOP)
     message = wait_for(lambda: told("firing"))

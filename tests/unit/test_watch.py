@@ -6,13 +6,14 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import fsspec
 import pytest
 import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
 from ptm_dist import watched
-from ptm_dist.cli import watch
+from ptm_dist.cli import flat, watch
 from ptm_dist.errors import ConfigError
 from ptm_dist.status import Status
 from tests.unit.test_status import T0, make_run, started, steady, step_event, write
@@ -21,7 +22,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "watching.md"
 FINISHED = {"event": "attempt_finished", "attempt": 1, "time": T0 + 40, "step": 40}
 
 app = typer.Typer()
-for verb in (watch.status, watch.history, watch.report, watch.compare):
+for verb in (flat.status, flat.history, flat.report, flat.compare):
     app.command()(verb)
 
 
@@ -156,7 +157,7 @@ def show_live(monkeypatch, path, *steps):
     monkeypatch.setattr(watch, "out", Console(file=screen, force_terminal=True, width=100, height=60, color_system=None))
     monkeypatch.setattr(watch.time, "sleep", Pauses(*steps))
     monkeypatch.setattr(watched, "is_held", lambda folder: not (folder.path / "ended").exists())
-    watch.status([path])
+    watch.status([path], once=False, as_json=False, watch_exit=False)
     return screen.getvalue()
 
 
@@ -191,3 +192,35 @@ def test_a_report_is_served_until_ctrl_c(tmp_path, monkeypatch, run):
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(url[0], timeout=5)
     assert not (run.path / "report.html").exists()
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    """The address of a copy of the run in an object store."""
+    url = f"memory://bucket/{tmp_path.name}/run"
+    fsspec.filesystem("memory").put(str(run.path), url, recursive=True)
+    return url
+
+
+def test_a_copy_in_an_object_store_is_reported_under_its_own_address(copied, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = call("report", copied)
+    assert told.exit_code == 0, told.exception
+    assert f"event log      {copied}/events.jsonl" in told.stdout
+    assert (tmp_path / "run.html").stat().st_size > 50_000
+    assert "ptm-run-" not in told.stdout + (tmp_path / "run.html").read_text()
+    assert json.loads(call("history", copied, "--json").stdout)["run"] == copied
+    with pytest.raises(ConfigError, match=r"--watch: memory://.*/run is in an object store"):
+        raise call("report", copied, "--watch").exception
+
+
+def test_a_run_is_compared_with_a_copy_of_another(run, copied):
+    heading, *lines = call("compare", run.path, copied, "--at", "tokens").stdout.splitlines()
+    assert heading.startswith("at equal tokens")
+    assert all(line.split()[-1] == line.split()[-2] for line in lines if not line.startswith("held-out"))
+
+
+def test_what_is_neither_a_run_nor_a_job_is_told_so():
+    for verb in ("history", "report", "compare"):
+        with pytest.raises(ConfigError, match="nowhere: there is no run and no job of this name"):
+            raise call(verb, "nowhere").exception

@@ -37,6 +37,7 @@ from torch import nn
 
 from ptm_dist.models.albert import Albert
 from ptm_dist.models.decoder import DecoderFamily
+from ptm_dist.models.downstream import SUMMARISED
 from ptm_dist.models.elmo import Elmo
 from ptm_dist.models.encoder import EncoderFamily
 from ptm_dist.models.softmax import AdaptiveSoftmax, SampledSoftmax
@@ -130,7 +131,7 @@ def targets_of(objective: Objective, length: int, steps: int) -> float:
         case CausalLM():
             return length - 1
         case _:
-            return 1 if objective.head.kind == "sequence" else length
+            return 1 if objective.head.kind in {"sequence"} | SUMMARISED else length
 
 
 def _mean_rate(objective: MaskedLM, steps: int) -> float:

@@ -100,3 +100,15 @@ def by_source(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield whole | {"source": ""}
     for source, figures in event.get("sources", {}).items():
         yield whole | figures | {"source": source}
+
+
+def probed(event: dict[str, Any]) -> str:
+    """Return what a probe reaches as people read it, beside the share of the most frequent class."""
+    return f"{event['accuracy']:.1%}, loss {event['loss']:.3f} (most frequent class {event['baseline_accuracy']:.1%})"
+
+
+def reached(event: dict[str, Any], form: str) -> str:
+    """Return the held-out loss and accuracy as people read them; of a value there is its squared error alone."""
+    if event["accuracy"] is None:
+        return f"{event['loss']:.4f} squared error"
+    return f"{event['loss']:.4f} nats, accuracy {event['accuracy']:{form}}"

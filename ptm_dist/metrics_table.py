@@ -124,6 +124,7 @@ EVALUATION: Final = (
     Metric(
         "ptm_evaluate_baseline_accuracy_ratio", "gauge", "Share of the most frequent label.", "evaluated", "baseline_accuracy", MEASURED
     ),
+    Metric("ptm_probe_accuracy", "gauge", "Held-out accuracy of a probe, from 0 to 1.", "probed", "accuracy", ("probe",)),
 )
 
 

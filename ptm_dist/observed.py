@@ -106,6 +106,8 @@ class Observed:
     attempts: dict[int, Heard] = field(default_factory=dict)
     evaluations: dict[tuple[int, str, str], Event] = field(default_factory=dict)
     """By step, task and objective."""
+    probes: dict[tuple[int, str], Event] = field(default_factory=dict)
+    """By step and name."""
     checkpoints: list[Event] = field(default_factory=list)
     ranks: list[Event] = field(default_factory=list)
     other: list[Event] = field(default_factory=list)
@@ -152,10 +154,14 @@ class Observed:
     def _go_back(self, step: int) -> None:
         self.lost_steps += self.steps.cut(step)
         self.evaluations = {key: told for key, told in self.evaluations.items() if key[0] <= step}
+        self.probes = {key: told for key, told in self.probes.items() if key[0] <= step}
         self.checkpoints = [told for told in self.checkpoints if told.get("step", 0) <= step]
 
     def _on_evaluated(self, event: Event, heard: Heard) -> None:
         self.evaluations[event["step"], event["task"], event.get("objective", "")] = event
+
+    def _on_probed(self, event: Event, heard: Heard) -> None:
+        self.probes[event["step"], event["probe"]] = event
 
     def _on_checkpoint_saved(self, event: Event, heard: Heard) -> None:
         self.checkpoints.append(event)

@@ -9,12 +9,13 @@ from typing import Any
 
 from ptm_dist.data.dataset import Dataset
 from ptm_dist.data.vocabulary import Vocabulary
+from ptm_dist.recipe_parts import PROBE
 from ptm_dist.store import read_json
 
 
 @dataclass(frozen=True)
 class DataFolders:
-    """The prepared data of a run: the tokenizer, and a data set for each task and split."""
+    """The prepared data of a run: the tokenizer, and a data set for each split of a task or a probe."""
 
     tokenizer: Path
     datasets: Mapping[str, Mapping[str, Path]]
@@ -29,8 +30,12 @@ class DataFolders:
         return Dataset.open(self.datasets[task][split])
 
     def prepared(self) -> dict[str, str]:
-        """Return what stage of preparation made the tokenizer, and each data set; equal names mean equal bytes, wherever they lie."""
-        made = {f"{task}.{split}": path.parent.name for task, splits in self.datasets.items() for split, path in splits.items()}
+        """Return what stage of preparation made the tokenizer, and each data set that is trained on.
+
+        Equal names mean equal bytes, wherever they lie.
+        """
+        trained = {task: splits for task, splits in self.datasets.items() if not task.startswith(PROBE)}
+        made = {f"{task}.{split}": path.parent.name for task, splits in trained.items() for split, path in splits.items()}
         return made | {"tokenizer": self.tokenizer.parent.name}
 
     def to_json(self) -> dict[str, Any]:

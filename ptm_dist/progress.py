@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ptm_dist.driver.run import Watcher
+from ptm_dist.events import probed
 from ptm_dist.report import FilledMask, Run, continue_texts, fill_masks, summary
 
 PLAIN_SECONDS: Final = 5.0
@@ -23,21 +24,22 @@ PLAIN_SECONDS: Final = 5.0
 
 @dataclass
 class _Rate:
-    """Tokens per second and time left over the last steps."""
+    """Tokens per second and time left over the steps of an attempt, by the clock of the workers: news may come late, and together."""
 
-    started_at: float = field(default_factory=time.monotonic)
+    started_at: float = 0.0
     first_step: int = 0
     tokens: int = 0
+    seconds: float = 0.0
 
     def add(self, event: dict[str, Any]) -> None:
         self.tokens += event["tokens"]
+        self.seconds = max(event["seconds"], event["time"] - self.started_at)
 
     def per_second(self) -> float:
-        return self.tokens / max(1e-6, time.monotonic() - self.started_at)
+        return self.tokens / max(1e-6, self.seconds)
 
     def seconds_left(self, step: int, total: int) -> float:
-        done = max(1, step + 1 - self.first_step)
-        return (total - step - 1) * (time.monotonic() - self.started_at) / done
+        return (total - step - 1) * self.seconds / max(1, step + 1 - self.first_step)
 
 
 class Display:
@@ -84,7 +86,7 @@ class Display:
 
     def _on_attempt_started(self, event: dict[str, Any]) -> None:
         self._total = event["total_steps"]
-        self._rate = _Rate(first_step=event["step"])
+        self._rate = _Rate(event["time"], event["step"])
         self.say(f"attempt {event['attempt']}: {event['world']} workers from step {event['step']:,}; metrics at {event['metrics']}")
         if self._bar is not None:
             self._tasks["train"] = self._bar.add_task("train", total=self._total, completed=event["step"], note="")
@@ -119,9 +121,13 @@ class Display:
         elif event.get("baseline_accuracy"):
             name = f"{name} {event['objective']}"
             labels = f" (labels alone {event['baseline_loss']:.3f}, {event['baseline_accuracy']:.1%})"
-        told = f"loss {event['loss']:.3f}{entropy}, accuracy {event['accuracy']:.1%}{labels}"
+        accuracy = "" if event["accuracy"] is None else f", accuracy {event['accuracy']:.1%}"
+        told = f"loss {event['loss']:.3f}{entropy}{accuracy}{labels}"
         apart = "".join(f"; {source} {figures['loss']:.3f}" for source, figures in event.get("sources", {}).items())
         self.say(f"step {event['step']:,}: held-out {name} {told}{apart}")
+
+    def _on_probed(self, event: dict[str, Any]) -> None:
+        self.say(f"step {event['step']:,}: probe {event['probe']} accuracy {probed(event)}")
 
     def _on_checkpoint_failed(self, event: dict[str, Any]) -> None:
         self.say(f"step {event['step']:,}: the checkpoint could not be written, training goes on: {event['reason']}")

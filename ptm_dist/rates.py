@@ -10,16 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from ptm_dist.changes import Change
 
 Steps = Annotated[int, Field(ge=0)]
+Percent = Annotated[str, Field(pattern=r"^\d{1,2}(\.\d+)? ?%$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Rate(BaseModel):
-    """Linear warm-up to the peak over `warmup_steps`; what comes then is the kind's."""
+    """Linear warm-up to the peak over `warmup_steps`, or a share of all such as `6 %`; what comes then is the kind's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
     change: ClassVar[Change] = "reason"
 
-    warmup_steps: Steps = 0
+    warmup_steps: Steps | Percent = 0
     first_update: Literal["moves", "rests"] = "moves"
     """Fairseq gives update 0 the rate of update 1; the code of Google, OpenAI and Hugging Face gives it 0."""
     restart: Literal["never", "stage"] = "never"
@@ -27,8 +28,14 @@ class Rate(BaseModel):
 
     def factor(self, step: int, total_steps: int) -> float:
         """Return the share of the peak rate for update `step` of `total_steps`, both counted from where the schedule starts."""
-        time = max(step, 1) if self.first_update == "moves" else step
-        return time / self.warmup_steps if time < self.warmup_steps else self._after(time, total_steps)
+        time, warmup = max(step, 1) if self.first_update == "moves" else step, self.warmup(total_steps)
+        return time / warmup if time < warmup else self._after(time, total_steps)
+
+    def warmup(self, total_steps: int) -> int:
+        """Return the updates of the warm-up; a share of them is rounded down, as in Google's code."""
+        if isinstance(self.warmup_steps, int):
+            return self.warmup_steps
+        return int(total_steps * float(self.warmup_steps.rstrip(" %")) / 100)
 
     def _after(self, time: int, total_steps: int) -> float:
         raise NotImplementedError
@@ -51,7 +58,7 @@ class _Decay(Rate):
     """What is left of the peak at the last step."""
 
     def _after(self, time: int, total_steps: int) -> float:
-        start = self.warmup_steps if self.counted_from == "warmup_end" else 0
+        start = self.warmup(total_steps) if self.counted_from == "warmup_end" else 0
         done = min(1.0, (time - start) / max(1, total_steps - start))
         return self.floor + (1.0 - self.floor) * self._left(done)
 
@@ -98,10 +105,10 @@ class InverseSqrt(Rate):
     """Linear warm-up to the peak, then decay with the inverse square root of the update. Source: fairseq's `inverse_sqrt`."""
 
     kind: Literal["inverse_sqrt"] = "inverse_sqrt"
-    warmup_steps: Annotated[int, Field(gt=0)] = 4000
+    warmup_steps: Annotated[int, Field(gt=0)] | Percent = 4000
 
     def _after(self, time: int, total_steps: int) -> float:
-        return math.sqrt(self.warmup_steps / time)
+        return math.sqrt(max(1, self.warmup(total_steps)) / time)
 
 
 class Noam(Rate):
@@ -112,12 +119,12 @@ class Noam(Rate):
     """
 
     kind: Literal["noam"] = "noam"
-    warmup_steps: Annotated[int, Field(gt=0)] = 4000
+    warmup_steps: Annotated[int, Field(gt=0)] | Percent = 4000
 
     def factor(self, step: int, total_steps: int) -> float:
-        """Return the share of the peak rate for update `step`; `total_steps` plays no part."""
-        time = step + 1
-        return time / self.warmup_steps if time < self.warmup_steps else math.sqrt(self.warmup_steps / time)
+        """Return the share of the peak rate for update `step`; `total_steps` plays a part only where the warm-up is a share of them."""
+        time, warmup = step + 1, max(1, self.warmup(total_steps))
+        return time / warmup if time < warmup else math.sqrt(warmup / time)
 
 
 class WarmupStableDecay(Rate):

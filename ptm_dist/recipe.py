@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, SerializeAsAny, model_validator
 
 from ptm_dist.changes import ALLOWED, Change, change_of, tag_of
 from ptm_dist.corpus import SOURCES, TOKENIZERS
+from ptm_dist.formats.labelled import LabelledFormat
 from ptm_dist.models import FAMILIES
 from ptm_dist.models.base import Family
 from ptm_dist.optimizers import OPTIMIZERS
@@ -86,9 +87,21 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _rows_fit(self) -> Self:
-        for name, task in self.tasks.items():
-            if task.format.length > self.model.longest:
-                raise ValueError(f"tasks.{name}.format.length {task.format.length} exceeds the model's positions {self.model.longest}")
+        probes = {f"evaluate.downstream.{name}": probe for name, probe in self.evaluate.downstream.items()}
+        for path, made in ({f"tasks.{name}": task for name, task in self.tasks.items()} | probes).items():
+            if made.format.length > self.model.longest:
+                raise ValueError(f"{path}.format.length {made.format.length} exceeds the model's positions {self.model.longest}")
+            check_segments(path, made, self.model)
+        return self
+
+    @model_validator(mode="after")
+    def _sources_suit(self) -> Self:
+        if {isinstance(task.format, LabelledFormat) for task in self.tasks.values()} == {True, False}:
+            raise ValueError("tasks: some read labelled items and some documents; give these to two runs, the second with init: the first")
+        for name, source in self.sources.items():
+            if (source.kind == "labelled") != self.is_labelled:
+                wanted = "labelled items, so write kind: labelled" if self.is_labelled else "documents, so it cannot be labelled"
+                raise ValueError(f"sources.{name}: the tasks read {wanted}")
         return self
 
     @model_validator(mode="after")
@@ -96,7 +109,6 @@ class Recipe(Section):
         for name, task in self.tasks.items():
             check_task(f"tasks.{name}", task, self.corpus.units is not None)
             check_memory(f"tasks.{name}", task, self.model)
-            check_segments(f"tasks.{name}", task, self.model)
             own = [stage.name for stage in self.stages if name in stage.steps and (stage.rows or stage.tokens)]
             if task.format.stateful and (self.batch.rows != self.batch.lanes or self.batch.warmup or own):
                 raise ValueError(
@@ -104,6 +116,20 @@ class Recipe(Section):
                     f"must be batch.lanes ({self.batch.lanes}) in every stage, without batch.warmup"
                 )
         return self
+
+    @property
+    def is_labelled(self) -> bool:
+        """Are all rows made of labelled items, and none of documents?"""
+        return all(isinstance(task.format, LabelledFormat) for task in self.tasks.values())
+
+    def names_of(self, task: str) -> tuple[str, ...]:
+        """Return the classes or tags that a task tells apart, in the order of their numbers; none where it tells none by name."""
+        return next((objective.names for objective in self.tasks[task].objectives if objective.names), ())
+
+    @property
+    def probe_data(self) -> dict[str, str]:
+        """What the data set of each probe is called in a run, by the name of the probe."""
+        return {name: probe.data_of(name) for name, probe in self.evaluate.downstream.items()}
 
     def owner(self, task: str) -> str:
         """Return the task that the classifiers of a task belong to."""

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Final
 
+from ptm_dist.formats import FORMATS
+from ptm_dist.formats.labelled import LabelledFormat
+from ptm_dist.objectives import OBJECTIVES
+from ptm_dist.objectives.downstream import Downstream
+
 if TYPE_CHECKING:
-    from ptm_dist.recipe_parts import Task
+    from ptm_dist.recipe_parts import Probe, Task
 
 ADD_UNITS: Final = "add corpus.units, such as {kind: english}"
 
@@ -32,11 +37,11 @@ def check_task_types(path: str, model: Any, tasks: Sized) -> None:
         raise ValueError(f"{path} {rows}: there are {len(tasks)} tasks, and each needs a row; write at least that, or 0 to do without")
 
 
-def check_segments(path: str, task: Task, model: Any) -> None:
+def check_segments(path: str, made: Task | Probe, model: Any) -> None:
     """Refuse rows of more segments than a table of segment types has rows."""
     rows = getattr(model, "segments", 0)
-    if 0 < rows < task.format.segments:
-        raise ValueError(f"model.segments {rows}: rows of {path} have {task.format.segments} segments; write that")
+    if 0 < rows < made.format.segments:
+        raise ValueError(f"model.segments {rows}: rows of {path} have {made.format.segments} segments; write that")
 
 
 def check_task(path: str, task: Task, units: bool) -> None:
@@ -52,6 +57,33 @@ def check_task(path: str, task: Task, units: bool) -> None:
             raise ValueError(f"{where}: {objective.kind} does not go with {layout.kind}; bidirectional_lm and word_streams belong together")
         if objective.kind == "classify_sequence" and layout.classes not in (0, objective.head.classes):
             raise ValueError(f"{where}.classes is {objective.head.classes}, but {layout.kind} makes {layout.classes} classes")
+    _check_labelled(path, task)
+    _check_frozen(path, task)
+
+
+def _check_labelled(path: str, task: Task) -> None:
+    """Refuse objectives of labelled items over other rows, and such rows that nobody asks for their labels."""
+    layout = task.format
+    asking = [(number, found) for number, found in enumerate(task.objectives) if isinstance(found, Downstream)]
+    for number, objective in asking:
+        known = FORMATS.get(layout.kind)
+        if not isinstance(layout, LabelledFormat) or (known and layout.kind != objective.reads_format):
+            wanted = f"{objective.kind} does not go with {layout.kind}; write format: {{kind: {objective.reads_format}, ..}}"
+            raise ValueError(f"{path}.objectives.{number}: {wanted}")
+        views, laid = getattr(objective, "views", 1), 2 if getattr(layout, "both_orders", False) else 1
+        if known and views != laid:
+            raise ValueError(f"{path}.objectives.{number}.views is {views}, but the format lays each row {laid} times; write views: {laid}")
+    if isinstance(layout, LabelledFormat) and layout.kind in FORMATS and not asking:
+        fitting = " or ".join(sorted(kind for kind, found in OBJECTIVES.items() if getattr(found, "reads_format", "") == layout.kind))
+        raise ValueError(f"{path}.objectives: nobody asks for the labels that {layout.kind} gives; add {fitting}")
+
+
+def _check_frozen(path: str, task: Task) -> None:
+    """Refuse objectives of which some train the backbone and some leave it as it is."""
+    frozen = [isinstance(objective, Downstream) and objective.freeze for objective in task.objectives]
+    if any(frozen) and not all(frozen):
+        training, still = (task.objectives[frozen.index(known)].kind for known in (False, True))
+        raise ValueError(f"{path}.objectives: {still} freezes the backbone that {training} trains; write freeze: false, or leave one out")
 
 
 def check_heads(path: str, task: Task, tasks: Mapping[str, Task]) -> None:
@@ -65,7 +97,7 @@ def check_heads(path: str, task: Task, tasks: Mapping[str, Task]) -> None:
     there = [(found.kind, found.head) for found in owner.objectives]
     missing = [found.kind for found in task.objectives if (found.kind, found.head) not in there]
     if missing:
-        raise ValueError(f"{path}: {task.heads_of} has no {', '.join(missing)} with as many classes")
+        raise ValueError(f"{path}: {task.heads_of} has no {', '.join(missing)} with as many classes and the same settings of the head")
 
 
 def check_memory(path: str, task: Task, model: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,9 +36,41 @@ def load_recipe(files: Sequence[str | Path], overrides: Sequence[str] = (), text
     return _loaded({}, {}, files, overrides, text)
 
 
+def load_over(
+    base: dict[str, Any], files: Sequence[str | Path], overrides: Sequence[str], shape: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Recipe:
+    """Merge files over plain data, set `dotted.key=value`, and let `shape` make a recipe of what comes out.
+
+    Raises:
+        ConfigError: as `load_recipe` does, or what `shape` raises.
+
+    """
+    origins: Origins = {}
+    return _validated(shape(_laid(base, origins, files, overrides)), origins)
+
+
+def read_settings(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return files merged left to right, with `dotted.key=value` set, as plain data that need not be a recipe.
+
+    Raises:
+        ConfigError: a file cannot be read.
+
+    """
+    return _laid({}, {}, files, overrides)
+
+
 def _loaded(
     data: dict[str, Any], origins: Origins, files: Sequence[str | Path], overrides: Sequence[str], text: Sequence[str] = ()
 ) -> Recipe:
+    data = _laid(data, origins, files, overrides, text)
+    limits = [data.pop(key, None) for key in (AT_MOST, AT_LEAST)]
+    recipe = _validated(data, origins)
+    return _validated(scaled(recipe_to_json(recipe), *limits), origins) if limits != [None, None] else recipe
+
+
+def _laid(
+    data: dict[str, Any], origins: Origins, files: Sequence[str | Path], overrides: Sequence[str], text: Sequence[str] = ()
+) -> dict[str, Any]:
     for file in files:
         data = laid_over(data, _read_file(Path(file), origins, ()))
     if STAND_INS in data:
@@ -48,9 +80,7 @@ def _loaded(
     # Kinds first: another kind drops the settings of the old one, and must not drop those given beside it.
     for override in sorted(overrides, key=lambda text: not text.partition("=")[0].endswith("kind")):
         data = _override(data, override, origins)
-    limits = [data.pop(key, None) for key in (AT_MOST, AT_LEAST)]
-    recipe = _validated(data, origins)
-    return _validated(scaled(recipe_to_json(recipe), *limits), origins) if limits != [None, None] else recipe
+    return data
 
 
 def overlaid(recipe: Recipe, files: Sequence[str | Path], overrides: Sequence[str]) -> Recipe:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
@@ -11,12 +12,18 @@ from ptm_dist.changes import ALLOWED, REASON, Change
 from ptm_dist.corpus import UNITS
 from ptm_dist.corpus.clean import CleanSettings
 from ptm_dist.corpus.dedup import DedupSettings
+from ptm_dist.corpus.labelled import Labelled
 from ptm_dist.corpus.split import SplitSettings
+from ptm_dist.data.example import NO_LABEL
 from ptm_dist.formats import FORMATS
+from ptm_dist.formats.tagged_words import TaggedWords
+from ptm_dist.formats.texts import Texts
 from ptm_dist.objectives import OBJECTIVES
 from ptm_dist.objectives.base import Objective
+from ptm_dist.objectives.downstream import Names
 from ptm_dist.plugins import plugin
 from ptm_dist.recipe_budget import Steps
+from ptm_dist.store import digest
 from ptm_dist.trackers import TRACKERS
 from ptm_dist.trackers.base import TrackerSettings
 
@@ -24,6 +31,8 @@ Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Count: TypeAlias = Annotated[int, Field(gt=0)]
 ExtendedRate: TypeAlias = Literal["stretch", "hold", "restart"]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+PROBE: Final = "probe:"
+"""What names of the data sets of probes begin with; a task cannot be called so."""
 
 
 class Section(BaseModel):
@@ -164,14 +173,54 @@ class Checkpoints(Section):
     keep_last: Annotated[int, Field(ge=2)] = 3
 
 
+class Probe(Section):
+    """A small classifier that is fitted to the states of the model as it is. It is fitted anew each time, and the model learns nothing."""
+
+    change: ClassVar[Change] = "allowed"
+
+    sources: Annotated[Any, plugin({"labelled": Labelled})]
+    """Where its items are: one source of kind labelled, with files or a share for train and for validation."""
+    format: Annotated[Any, plugin({"texts": Texts, "tagged_words": TaggedWords})]
+    """How items become rows: texts or tagged_words."""
+    labels: Names
+    """The names of the classes or tags."""
+    every_steps: Count | None = None
+    """Steps from one measurement to the next; left out, at each evaluation."""
+    rows: Count = 512
+    """Rows to fit to, and rows to measure on, at most; they are spread evenly over what there is."""
+
+    @model_validator(mode="after")
+    def _can_be_fitted(self) -> Self:
+        if not isinstance(self.sources, Labelled) or not isinstance(self.format, Texts | TaggedWords):
+            raise ValueError("a probe needs a source of kind labelled, and the format texts or tagged_words")
+        missing = [split for split in ("train", "validation") if not self.sources.has(split)]
+        if missing:
+            raise ValueError(f"sources: there is nothing for {missing[0]}; name files for train, and files or a share for validation")
+        if self.sources.reader.makes is not self.format.reads:
+            raise ValueError(f"format: {self.format.kind} does not read what the reader {self.sources.reader.kind} makes; take another")
+        if isinstance(self.format, Texts) and self.format.both_orders:
+            raise ValueError("format.both_orders: a probe reads each pair once; leave it out")
+        if isinstance(self.format, TaggedWords) and len(self.labels) > NO_LABEL:
+            raise ValueError(f"labels: there are {len(self.labels)}, and at most {NO_LABEL} tags")
+        return self
+
+    def data_of(self, name: str) -> str:
+        """Return what its data set is called in a run; with other items, rows or labels it is another one."""
+        told = self.model_dump(mode="json", include={"sources", "format", "labels"})
+        return f"{PROBE}{name}:{digest(told)[:8]}"
+
+
 class Evaluation(Section):
-    """Held-out loss during training."""
+    """Held-out loss during training, and what the states of the model are good for."""
 
     change: ClassVar[Change] = "allowed"
 
     every_steps: Count = 1000
     rows: Count = 512
     """Held-out examples of each task, at most; its sources share them. Their masks are the same every time."""
+    # Left out where there are none, so that resolved recipes from before there were such stay as they are.
+    downstream: dict[Name, Probe] = Field(default={}, exclude_if=operator.not_)
+    """Labelled data on which to probe the model as it learns, by name."""
 
 
 class Data(Section):

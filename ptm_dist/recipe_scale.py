@@ -105,7 +105,7 @@ def _shortened(plain: dict[str, Any], most: Any) -> dict[str, Any]:
 
     stages = [stage | {"steps": {task: fewer(steps) for task, steps in stage["steps"].items()}} for stage in plain["stages"]]
     rate = plain["optimizer"]["schedule"]
-    warmup = {"warmup_steps": fewer(rate["warmup_steps"])} if rate.get("warmup_steps") else {}
+    warmup = {"warmup_steps": fewer(rate["warmup_steps"])} if isinstance(rate.get("warmup_steps"), int) and rate["warmup_steps"] else {}
     return plain | {
         "stages": stages,
         "schedule": schedule and schedule | {"steps_per_task": fewer(schedule["steps_per_task"])},

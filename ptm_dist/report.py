@@ -19,7 +19,8 @@ from ptm_dist.data.dataset import Dataset, RowReader
 from ptm_dist.data.marks import WORD
 from ptm_dist.data.vocabulary import Tokenizer
 from ptm_dist.errors import ConfigError
-from ptm_dist.events import by_source, read_events, steps_of
+from ptm_dist.events import by_source, probed, reached, read_events, steps_of
+from ptm_dist.finetune import export as finetuned
 from ptm_dist.inference import Guesses, Model, continue_text, guess_together, open_model
 from ptm_dist.models.generate import Sampling
 from ptm_dist.models.interop import LAYOUTS
@@ -106,16 +107,23 @@ def load_run(path: str | Path) -> Run:
     return Run(folder)
 
 
-def export(run: Run, directory: Path, step: int | None = None) -> None:
+def export(run: Run, directory: Path, step: int | None = None, task: str = "") -> None:
     """Write the model of a checkpoint as a Hugging Face folder: config, safetensors, tokenizer, model card.
 
+    Of a fine-tuned model the head goes along, where it has several that of `task`.
+
     Raises:
-        ConfigError: the family has no such form, or the directory holds something else.
+        ConfigError: the family or the head has no such form, there is no such task, or the directory holds something else.
 
     """
     recipe, data = run.recipe, run.folder.data()
     if recipe.model.kind not in LAYOUTS:
         raise ConfigError(f"model.kind {recipe.model.kind!r} cannot be exported to Hugging Face; can: {', '.join(sorted(LAYOUTS))}.")
+    if recipe.is_labelled:
+        name = finetuned.one_task(recipe, task)
+        config, tensors = finetuned.hugging_face(recipe, run.weights(step), data.vocabulary, name)
+        write_folder(directory, config, tensors, data.tokenizer, finetuned.card(run.folder, name, config, run.checkpoint(step)))
+        return
     weights, pairs = run.weights(step), pair_heads(recipe)
     if len(pairs) == 1:
         weights = {name.replace(f"heads.{pairs[0]}.", "heads.sequence.", 1): weight for name, weight in weights.items()}
@@ -148,23 +156,9 @@ def card(run: Run) -> str:
         dataset = run.folder.data().open(task, "train")
         lines.append(f"- `{task}`: {dataset.rows:,} examples, {dataset.tokens:,} tokens, digest `{dataset.digest[:16]}`")
     measured = last_evaluations(run)
-    figures = [f"- `{name}`: loss {event['loss']:.4f} nats, accuracy {event['accuracy']:.4f}" for name, event in measured.items()]
-    return "\n".join(
-        [
-            f"# {recipe.name}",
-            "",
-            f"Pretrained with ptm_dist. {recipe.paper}".rstrip(),
-            "",
-            f"Recipe digest: `{recipe.digest}`",
-            "",
-            "## Data",
-            *lines,
-            "",
-            "## Held-out",
-            *(figures or ["- not measured"]),
-            "",
-        ]
-    )
+    figures = [f"- `{name}`: loss {reached(event, '.4f')}" for name, event in measured.items()]
+    about = [f"# {recipe.name}\n", f"Pretrained with ptm_dist. {recipe.paper}".rstrip(), f"\nRecipe digest: `{recipe.digest}`\n"]
+    return "\n".join([*about, "## Data", *lines, "\n## Held-out", *(figures or ["- not measured"]), ""])
 
 
 def last_evaluations(run: Run) -> dict[str, dict[str, Any]]:
@@ -176,6 +170,11 @@ def last_evaluations(run: Run) -> dict[str, dict[str, Any]]:
         for (task, objective), event in last.items()
         for found in by_source(event)
     }
+
+
+def last_probes(run: Run) -> dict[str, dict[str, Any]]:
+    """Return the last figures of each probe by name."""
+    return {event["probe"]: event for event in read_events(run.folder.events_path, "probed")}
 
 
 @dataclass(frozen=True)
@@ -272,15 +271,15 @@ def _text_of(tokenizer: Tokenizer, tokens: np.ndarray) -> str:
 
 def _held_out_rows(name: str, event: dict[str, Any]) -> list[tuple[str, str]]:
     """Return what was reached, and what a guess without context reaches; of a source both in one row, below those of all."""
-    reached, guess, gain = f"{event['loss']:.4f} nats, accuracy {event['accuracy']:.2%}", [], ""
+    told, guess, gain = reached(event, ".2%"), [], ""
     if event.get("unigram_entropy"):
         guess = [("unigram entropy", f"{event['unigram_entropy']:.4f} nats")]
         gain = f" ({event['unigram_entropy'] - event['loss']:.2f} nats above the model)"
     elif event.get("baseline_accuracy"):
         guess = [("labels alone", f"{event['baseline_loss']:.4f} nats, accuracy {event['baseline_accuracy']:.2%}")]
     if event["source"]:
-        return [(f"  {event['source']}", "; ".join([reached, *map(" ".join, guess)]))]
-    return [(f"held-out loss, {name}", reached), *((f"held-out {what}", figures + gain) for what, figures in guess)]
+        return [(f"  {event['source']}", "; ".join([told, *map(" ".join, guess)]))]
+    return [(f"held-out loss, {name}", told), *((f"held-out {what}", figures + gain) for what, figures in guess)]
 
 
 def summary(run: Run) -> list[tuple[str, str]]:
@@ -294,6 +293,7 @@ def summary(run: Run) -> list[tuple[str, str]]:
         rows += [("speed", f"{tokens / seconds:,.0f} tokens/s, {tokens:,} tokens in {seconds:,.0f} s")]
     for name, event in last_evaluations(run).items():
         rows += _held_out_rows(name, event)
+    rows += [(f"held-out accuracy, probe {name}", probed(event)) for name, event in last_probes(run).items()]
     rows += [("run", str(run.folder.path)), ("event log", str(run.folder.events_path))]
     checkpoints: Sequence[Any] = list_checkpoints(run.folder.checkpoints)
     rows += [("last checkpoint", str(max(checkpoints, key=lambda c: c.step).path))] if checkpoints else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,12 +163,14 @@ class RunFolder:
 
     @property
     def has_data(self) -> bool:
-        """Are the prepared data of all tasks still there?"""
-        if not self.data_path.exists():
-            return False
-        datasets = self.data().datasets
-        there = all((path / MANIFEST).exists() for splits in datasets.values() for path in splits.values())
-        return there and datasets.keys() >= self.recipe().tasks.keys()
+        """Are the prepared data of all tasks and probes still there?"""
+        recipe = self.recipe()
+        return self.has_data_of([*recipe.tasks, *recipe.probe_data.values()])
+
+    def has_data_of(self, names: Iterable[str]) -> bool:
+        """Return whether the prepared data sets of these names are still there."""
+        datasets = self.data().datasets if self.data_path.exists() else {}
+        return all(name in datasets and all((path / MANIFEST).exists() for path in datasets[name].values()) for name in names)
 
     def claim(self, recipe: Recipe, because: str = "") -> None:
         """Make the directory one of `recipe`, or check that it may go on with it.
@@ -222,7 +224,7 @@ class RunFolder:
         return {self.recipe().digest, *(entry["before"] for entry in self.history()), *inherited["digests"]}
 
     def set_data(self, data: DataFolders) -> None:
-        """Record where the prepared data lie: those of a run that has begun, and of tasks that join it.
+        """Record where the prepared data lie: those of a run that has begun, and of tasks that join it; probes come and go.
 
         Raises:
             ResumeMismatchError: the run was trained on other data.

@@ -74,6 +74,17 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
+class Probed:
+    """What a probe reaches on held-out targets, beside the share of their most frequent class."""
+
+    probe: str
+    step: int
+    accuracy: float | None
+    loss: float | None
+    baseline_accuracy: float | None
+
+
+@dataclass(frozen=True)
 class LastCheckpoint:
     """The newest checkpoint."""
 
@@ -120,6 +131,7 @@ class Status:
     wanted_workers: int
     nodes: list[str]
     held_out: list[HeldOut]
+    probes: list[Probed]
     checkpoint: LastCheckpoint | None
     goodput: float | None
     """The productive share of the wall time."""
@@ -177,6 +189,7 @@ def status_of(observed: Observed, plan: RunPlan, attempts: Sequence[Attempt], ru
         wanted_workers=last.wanted_workers if last else plan.workers,
         nodes=list(last.nodes) if last else [],
         held_out=_all_held_out(observed, plan),
+        probes=_probes(observed),
         checkpoint=_checkpoint(observed.checkpoints[-1], now) if observed.checkpoints else None,
         goodput=ratio(goodput) if len(steps) else None,
         goodput_seconds=goodput,
@@ -246,6 +259,13 @@ def _all_held_out(observed: Observed, plan: RunPlan) -> list[HeldOut]:
 def _held_out(event: Event) -> HeldOut:
     figures = {name: event.get(name) for name in ("loss", "accuracy", "unigram_entropy", "baseline_loss", "baseline_accuracy")}
     return HeldOut(task=event["task"], objective=event.get("objective", ""), step=event["step"], **figures)
+
+
+def _probes(observed: Observed) -> list[Probed]:
+    """Return the newest figures of each probe."""
+    last = {name: event for (_, name), event in observed.probes.items()}
+    names = ("accuracy", "loss", "baseline_accuracy")
+    return [Probed(name, event["step"], **{key: event.get(key) for key in names}) for name, event in last.items()]
 
 
 def _checkpoint(event: Event, now: float) -> LastCheckpoint:

@@ -15,6 +15,8 @@ from ptm_dist.cli.cluster import cluster_app
 from ptm_dist.cli.jobs import job_app
 from ptm_dist.cli.model import model_app
 from ptm_dist.cli.nouns import checkpoint_app, data_app
+from ptm_dist.cli.finetune import EPILOG as FINETUNE_EPILOG
+from ptm_dist.cli.finetune import finetune
 from ptm_dist.cli.sweep import EPILOG as SWEEP_EPILOG
 from ptm_dist.cli.sweep import sweep
 from ptm_dist.cli.words import (
@@ -128,6 +130,7 @@ app.command(epilog="Example: ptm history runs/quickstart-1a2b3c4d --since 24h")(
 app.command(epilog="Example: ptm report runs/quickstart-1a2b3c4d --watch")(flat.report)
 app.command(epilog="Example: ptm compare runs/one runs/other --at tokens")(flat.compare)
 app.command(epilog=SWEEP_EPILOG)(sweep)
+app.command(epilog=FINETUNE_EPILOG)(finetune)
 
 
 @app.command(epilog="Example: ptm export runs/quickstart-1a2b3c4d@1000 --to hf my-model")
@@ -135,6 +138,7 @@ def export(
     path: Annotated[str, typer.Argument(help="A run directory, or RUN@STEP.", metavar="RUN[@STEP]")],
     directory: Annotated[Path, typer.Argument(help="Folder to make.", metavar="DIR")],
     to: Annotated[str, typer.Option("--to", help="Form of the export.")] = "hf",
+    task: Annotated[str, typer.Option("--task", help="Whose head, where a fine-tuned run has several tasks.", show_default=False)] = "",
 ) -> None:
     """Write a Hugging Face folder: config.json, model.safetensors, tokenizer, model card."""
     from ptm_dist.report import export as write
@@ -143,7 +147,7 @@ def export(
     if to != "hf":
         raise ConfigError(f"--to {to}: the one form is hf.")
     name, step = run_and_step(path)
-    write(load_run(name), directory, step)
+    write(load_run(name), directory, step, task)
     out.print(f"{directory}: ready for from_pretrained of transformers' AutoModel and AutoTokenizer")
 
 
@@ -239,12 +243,19 @@ def spread_text(words: list[str]) -> list[str]:
     return spread
 
 
+INTERRUPTED = 130
+"""What Typer makes of Ctrl-C."""
+
+
 def main() -> None:
     """Run a verb; an error prints one line that says what, where and what to do, and exits with its cause's code."""
     debug = "--debug" in sys.argv
     words = spread_text([word for word in sys.argv[1:] if word != "--debug"])
     try:
-        sys.exit(app(args=words, prog_name="ptm", standalone_mode=False) or 0)
+        code = app(args=words, prog_name="ptm", standalone_mode=False) or 0
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(code)
     except typer.TyperException as error:
         getattr(error, "show", print)()  # A usage error shows its own text, the help included.
         sys.exit(ConfigError.exit_code if words else 0)

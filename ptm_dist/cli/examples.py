@@ -75,7 +75,9 @@ class _Shown:
         return shown
 
     def _tokens(self) -> Iterator[Text]:
-        seen = self.tokenizer.pieces(self.after.inputs["tokens"].tolist())
+        read = self.after.inputs["tokens"]
+        # Sequences that stand side by side are shown as they are stored, one after the other.
+        seen = self.tokenizer.pieces((read if read.ndim == 1 else self.before["tokens"]).tolist())
         goes_on = self._goes_on()
         notes = self._notes()
         segments = self.before.get("segments", np.zeros(len(seen), dtype=int))

@@ -100,3 +100,49 @@ def embed(
 
 def _lines(texts: list[str] | None) -> Iterator[str]:
     yield from texts or (line.rstrip("\n") for line in sys.stdin if line.strip())
+
+
+AT_ONCE = 256
+"""Lines that are predicted together."""
+
+
+@model_app.command(epilog="Example: ptm model predict runs/snippets_bert-1a2b3c4d reviews.txt > predictions.jsonl")
+def predict(
+    model: Annotated[str, typer.Argument(help="A fine-tuned run, or RUN@STEP.", metavar="RUN")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Files with an item a line, text or JSON. Without any, the standard input.")
+    ] = None,
+    task: Annotated[str, typer.Option("--task", help="Which task, where the run has several.", show_default=False)] = "",
+) -> None:
+    """Print what a fine-tuned model says of each line, a line of JSON each."""
+    from itertools import chain, islice
+
+    from ptm_dist.finetune.lines import items_of
+    from ptm_dist.finetune.results import line_of
+    from ptm_dist.finetune.scoring import predict as predicted
+    from ptm_dist.finetune.setup import Score
+    from ptm_dist.finetune.tasks import TaskModel
+    from ptm_dist.run import RunFolder
+
+    opened = TaskModel.open(model)
+    name = task or next(iter(opened.recipe.tasks))
+    if name not in opened.recipe.tasks:
+        raise ConfigError(f"--task {name}: the run has {', '.join(opened.recipe.tasks)}.")
+    settings = Score.of(RunFolder(Path(model.partition("@")[0])))
+    lines = chain.from_iterable(_lines_of(file) for file in files) if files else sys.stdin
+    items = items_of(opened.recipe.tasks[name].format.kind, lines)
+    while batch := list(islice(items, AT_ONCE)):
+        found, bad = predicted(opened, name, batch, settings)
+        for one in found:
+            sys.stdout.write(line_of(one) + "\n")
+        for one in bad:
+            print(f"{one.where}: left out: {one.why}", file=sys.stderr)
+        sys.stdout.flush()
+
+
+def _lines_of(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            yield from file
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}). Give UTF-8 text, or JSON lines.") from error

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ptm_dist.page.curves import smoothed
-from ptm_dist.status import HeldOut, Status
+from ptm_dist.status import HeldOut, Probed, Status
 from ptm_dist.watched import Watched
 
 COLOURS: Final = ("cyan", "magenta", "yellow", "green", "blue", "red", "bright_cyan", "bright_magenta")
@@ -193,6 +193,7 @@ def _rows(status: Status) -> list[tuple[str, str]]:
         ("gradient norm", _number(status.gradient_norm)),
         ("workers", _workers(status)),
         ("last checkpoint", _checkpoint(status)),
+        *((f"probe {probe.probe}", _probe(probe)) for probe in status.probes),
         ("goodput", "" if status.goodput is None else f"{status.goodput:.1%}{_least_good(status.goodput_seconds)}"),
         ("restarts", f"{status.restarts:,}, {status.lost_steps:,} steps lost" if status.restarts else "0"),
         ("skipped steps", f"{status.skipped_steps:,}" if status.skipped_steps else ""),
@@ -246,6 +247,11 @@ def _checkpoint(status: Status) -> str:
         return "none yet" if status.step else ""
     size = "" if status.checkpoint.bytes is None else f", {size_of(status.checkpoint.bytes)}"
     return f"step {status.checkpoint.step:,}, {span(status.checkpoint.age_seconds)} ago{size}"
+
+
+def _probe(probe: Probed) -> str:
+    accuracy, alone = ("" if share is None else f"{share:.1%}" for share in (probe.accuracy, probe.baseline_accuracy))
+    return f"accuracy {accuracy} at step {probe.step:,} (most frequent class {alone})"
 
 
 def _least_good(seconds: Mapping[str, float]) -> str:

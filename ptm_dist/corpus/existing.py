@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +28,7 @@ SETTINGS: Final = ("tokenizer_config.json", "special_tokens_map.json")
 COPIED: Final = (*SETTINGS, "added_tokens.json")
 FILES: Final = (TOKENIZER_FILE, WORD_PIECES, *PAIRS, MODEL_FILE)
 ADDED: Final = "added_words.json"
-"""Says of each added word which ids its pieces had, and by a hash in which tokenizer.json."""
+"""Says of each added word which ids its pieces had, none of a special token, and by a hash in which tokenizer.json."""
 
 ROLES: Final = {
     "begin": ("cls_token", "bos_token"),
@@ -54,13 +55,14 @@ SAVE_AGAIN: Final = "Save the tokenizer again with transformers: AutoTokenizer.f
 
 
 class Existing(BaseModel):
-    """The tokenizer of a folder; `add` names a file with a word a line.
+    """The tokenizer of a folder; `add` names a file with a word a line, `special` special tokens, which no text is ever cut into.
 
     It is in tokenizer.json, or else in the vocab.txt of a BERT, in the vocab.json and merges.txt of a GPT, GPT-2 or RoBERTa, or in the
     spiece.model of an ALBERT or XLNet. Pieces of such a model that end in a digit and a comma stay whole, as in transformers.
 
     An added word is one token wherever it stands as a word of its own (in Chinese, wherever it stands), and its row of the embedding
-    begins as the mean of the rows of its pieces when the run starts from the model of that folder (`init:`).
+    begins as the mean of the rows of its pieces when the run starts from the model of that folder (`init:`). Special tokens are the last
+    ids, in their order; their rows begin fresh.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -68,6 +70,8 @@ class Existing(BaseModel):
     kind: Literal["existing"] = "existing"
     folder: str
     add: str | None = Field(default=None, description="a text file with a word a line")
+    # Left out where there are none, so that digests from before there was such a setting stay.
+    special: tuple[str, ...] = Field(default=(), exclude_if=operator.not_, description="special tokens that it gets beside its own")
 
     @property
     def vocab_size(self) -> int:
@@ -88,12 +92,13 @@ class Existing(BaseModel):
         Raises:
             DataUnavailableError: the folder has no tokenizer, or the words are not there.
             DataIntegrityError: the model of sentencepiece is damaged.
-            ConfigError: the tokenizer is of a kind that is not known here, or has no token that begins or ends a text.
+            ConfigError: the tokenizer is of a kind that is not known here, has no token that begins or ends a text, or has some of the
+                special tokens elsewhere.
 
         """
         folder = _FolderOfFiles(Path(self.folder))
         before = folder.tokenizer.to_str(pretty=True).encode()
-        pieces = _add_words(folder.tokenizer, self._words())
+        pieces = _add_words(folder.tokenizer, self._words()) | _add_special(folder, self.special)
         vocabulary = folder.vocabulary
         after = folder.tokenizer.to_str(pretty=True).encode() if pieces else before
         made = {TOKENIZER_FILE: after, VOCABULARY_FILE: json_file(vocabulary.to_json())}
@@ -241,3 +246,15 @@ def _add_words(tokenizer: tokenizers.Tokenizer, words: list[str]) -> dict[int, l
     tokenizer.add_tokens([AddedToken(word, single_word=word.isascii(), normalized=True) for word in new])
     ids_of = tokenizer.get_vocab(with_added_tokens=True)
     return {ids_of[word]: [number for number in ids if number not in unknown] or ids for word, ids in new.items()}
+
+
+def _add_special(folder: _FolderOfFiles, names: tuple[str, ...]) -> dict[int, list[int]]:
+    """Make special tokens the last ids, unless they are, and return those that are new, without pieces."""
+    before = folder.tokenizer.get_vocab_size(with_added_tokens=True)
+    folder.tokenizer.add_special_tokens([AddedToken(name, special=True) for name in names])
+    size = folder.tokenizer.get_vocab_size(with_added_tokens=True)
+    found = [folder.tokenizer.token_to_id(name) for name in names]
+    if found != list(range(size - len(names), size)):
+        told = ", ".join(f"{name} {number}" for name, number in zip(names, found, strict=True))
+        raise ConfigError(f"tokenizer.special: they must be the last ids of {folder.path}, but would be {told} of {size}. Rename them.")
+    return {number: [] for number in range(before, size)}

@@ -17,7 +17,11 @@ Example: TypeAlias = dict[str, np.ndarray]
 Chunk: TypeAlias = dict[str, np.ndarray]
 
 NO_LABEL: Final = 255
-"""What stands in `labels`, uint8 a token, where nothing is asked, such as at [CLS]."""
+"""What stands in `labels` and `pick`, uint8 a token, where nothing is asked, such as at [CLS]."""
+STARTS: Final = 1
+"""The bit of `pick` where an answer starts."""
+ENDS: Final = 2
+"""The bit of `pick` where an answer ends."""
 
 
 def token_dtype(vocabulary_size: int) -> np.dtype:

@@ -54,5 +54,6 @@ def alone(recipe: Recipe, stage: Stage, tasks: list[str]) -> Recipe:
     # More steps than are done, so that nothing of the end of a run is done among them.
     steps = dict.fromkeys(tasks, TIMED_STEPS + 1)
     batch = recipe.batch.model_copy(update={"warmup": None})
-    parts = {"stages": (stage.model_copy(update={"steps": steps}),), "schedule": None, "init": None, "extended": None, "batch": batch}
-    return recipe.model_copy(update=parts)
+    evaluate = recipe.evaluate.model_copy(update={"downstream": {}})
+    parts = {"stages": (stage.model_copy(update={"steps": steps}),), "schedule": None, "init": None, "extended": None}
+    return recipe.model_copy(update=parts | {"batch": batch, "evaluate": evaluate})

@@ -13,6 +13,7 @@ from typing import Any
 from ptm_dist.driver.budget import in_hours, timed
 from ptm_dist.driver.change import LONGER, extended, joined_sources
 from ptm_dist.driver.cluster import start_ray
+from ptm_dist.driver.labelled import prepare_probes
 from ptm_dist.driver.prepare import prepare
 from ptm_dist.driver.supervise import train
 from ptm_dist.events import EventLog, read_events
@@ -110,8 +111,10 @@ def train_run(recipe: Recipe, places: Places, watcher: Watcher) -> Run:
     with run.owned("driver"):
         watcher.say(where_it_stands(run, recipe))
         if not finished(run, recipe):
-            if not run.has_data:
+            if not run.has_data_of(recipe.tasks):
                 run.set_data(_prepared(recipe, places, watcher))
+            elif not run.has_data:
+                run.set_data(_with_probes(run.data(), recipe, places, watcher))
             recipe = _with_steps(run, recipe, places, watcher)
             _take_weights(run, recipe)
             train(run, places.launcher, watcher.event, places.terms, watcher.supervised)
@@ -154,7 +157,16 @@ def _prepared(recipe: Recipe, places: Places, watcher: Watcher) -> DataFolders:
     seen = _Seen(watcher.stage)
     prepared = prepare(recipe, places.cache, seen)
     seen.note(RunFolder(places.run))
-    return DataFolders(prepared.tokenizer.resolve(), _absolute(prepared.datasets))
+    return _with_probes(DataFolders(prepared.tokenizer.resolve(), _absolute(prepared.datasets)), recipe, places, watcher)
+
+
+def _with_probes(data: DataFolders, recipe: Recipe, places: Places, watcher: Watcher) -> DataFolders:
+    """Return the data of the tasks with those of the probes, of which what is missing is prepared."""
+    if not recipe.evaluate.downstream:
+        return data
+    start_ray(recipe)
+    probes = prepare_probes(recipe, data.tokenizer, places.cache, watcher.stage)
+    return DataFolders(data.tokenizer, {task: data.datasets[task] for task in recipe.tasks} | _absolute(probes))
 
 
 def _with_steps(run: RunFolder, recipe: Recipe, places: Places, watcher: Watcher) -> Recipe:

@@ -30,6 +30,8 @@ from ptm_dist.train.device import node_name, reachable
 
 NOTIFY_SECONDS: Final = 15.0
 """What messages that wait get to leave when the driver ends."""
+PATIENT_SECONDS: Final = 3.0
+"""How long places that were just taken by something else may take to be free again before it is told."""
 SETTLE_SECONDS: Final = 10.0
 """How long fewer workers than wanted must be all that there is before they are taken: nodes and freed cores show up one by one."""
 
@@ -213,7 +215,7 @@ class Supervisor:
             waited = time.monotonic() - began_at
             if found == recipe.engine.workers or (found and waited >= SETTLE_SECONDS):
                 return found
-            if not told:
+            if not told and waited >= PATIENT_SECONDS:
                 self.log(0, "waiting_for_capacity", workers=found, least=least)
                 told = True
             if waited >= rules.capacity_seconds:

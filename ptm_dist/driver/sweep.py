@@ -86,11 +86,11 @@ def split_values(text: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def axes_of(overrides: Sequence[str]) -> tuple[list[str], tuple[Axis, ...]]:
-    """Return the overrides that all runs share, and those that vary: KEY=a,b,c.
+def axes_of(overrides: Sequence[str], least: int = 1) -> tuple[list[str], tuple[Axis, ...]]:
+    """Return the overrides that all runs share, and those that vary, `least` of them at least: KEY=a,b,c.
 
     Raises:
-        ConfigError: nothing varies, a key or a value is given twice, or a value is empty.
+        ConfigError: too little varies, a key or a value is given twice, or a value is empty.
 
     """
     shared, axes, keys = list[str](), list[Axis](), list[str]()
@@ -107,7 +107,7 @@ def axes_of(overrides: Sequence[str]) -> tuple[list[str], tuple[Axis, ...]]:
     for key in keys:
         if keys.count(key) > 1:
             raise ConfigError(f"{key}: given {keys.count(key)} times; write all its values after one =, with commas between them.")
-    if not axes:
+    if len(axes) < least:
         raise ConfigError("nothing varies. Give at least one setting two values: ptm sweep RECIPE optimizer.learning_rate=1e-4,3e-4")
     return shared, tuple(axes)
 

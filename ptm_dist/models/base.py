@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol, Self, TypeAlias
+from typing import Annotated, ClassVar, Protocol, Self, TypeAlias
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from ptm_dist.data.batch import HeadSpec
+from ptm_dist.data.joining import Joining
 from ptm_dist.data.vocabulary import Vocabulary
 
 Memory: TypeAlias = dict[str, Tensor]
@@ -21,6 +22,9 @@ Probability: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
 class Family(Protocol):
     """A model family with its dimensions."""
+
+    joining: ClassVar[Joining]
+    """How it lays one text or two into a row of a labelled task."""
 
     kind: str
 
@@ -80,6 +84,10 @@ class Backbone(nn.Module):
         None, or empty to ask a family for memory that it needs for generation only.
         """
         raise NotImplementedError
+
+    def read(self, inputs: dict[str, Tensor], lengths_R: Tensor) -> Tensor:
+        """Return what heads of labelled tasks look at, [R, L, H]: the hidden states, if a family says nothing else."""
+        return self(inputs, lengths_R)[0]
 
 
 def padded_rows(count: int) -> int:

@@ -13,10 +13,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ptm_dist.data.batch import HeadSpec
+from ptm_dist.data.joining import GPT, Joining
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError
 from ptm_dist.models.attention import Rows, arrange, real
 from ptm_dist.models.base import Backbone, Memory, TransformerSettings, initialise, word_table
+from ptm_dist.models.downstream import DOWNSTREAM, task_head
 from ptm_dist.models.heads import ACTIVATIONS, ClassifierHead, TiedLMHead
 
 
@@ -26,6 +28,7 @@ class DecoderFamily(TransformerSettings):
     Memory holds the keys and values of the tokens seen so far, so that generation forwards each token once.
     """
 
+    joining: ClassVar[Joining] = GPT
     norm_first: ClassVar[bool]
     """Is the LayerNorm before each part, with a last one after the stack, or after each residual sum?"""
 
@@ -47,9 +50,11 @@ class DecoderFamily(TransformerSettings):
         """
         if spec.kind == "causal_lm":
             return TiedLMHead(backbone.get_parameter("words.weight"), vocabulary.size, bias=False)
-        if spec.kind not in {"sequence", "tokens"}:
-            raise ConfigError(f"model: a causal model cannot train {spec.kind}; it has causal_lm, sequence, tokens.")
-        head = ClassifierHead(self.hidden, spec.classes)
+        if spec.kind not in {"sequence", "tokens"} | DOWNSTREAM:
+            raise ConfigError(
+                f"model: a causal model cannot train {spec.kind}; it has causal_lm, sequence, tokens and those of labelled tasks."
+            )
+        head = task_head(spec, self.hidden) if spec.kind in DOWNSTREAM else ClassifierHead(self.hidden, spec.classes)
         initialise(head, self.init_std)
         return head
 

@@ -16,7 +16,7 @@ P projection, G the four gates, J layers with the words below them.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, NamedTuple, Self, TypeAlias
+from typing import Annotated, ClassVar, Final, Literal, NamedTuple, Self, TypeAlias
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -24,21 +24,21 @@ from torch import Tensor, nn
 
 from ptm_dist.data.batch import HeadSpec
 from ptm_dist.data.characters import ROWS
+from ptm_dist.data.joining import ELMO, Joining
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError
 from ptm_dist.models.attention import real
 from ptm_dist.models.base import Backbone, Memory, Positive, Probability, initialise
+from ptm_dist.models.downstream import DOWNSTREAM, SUMMARISED, TaskEncoder, task_head
 from ptm_dist.models.heads import ClassifierHead
+from ptm_dist.models.lstm import LstmLayer
 from ptm_dist.models.softmax import AdaptiveSoftmax, FullSoftmax, SampledSoftmax
 
 Clip: TypeAlias = Annotated[float, Field(gt=0, description="bound of each number's size")]
 
 PUBLISHED_FILTERS: Final = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
-FORGET_BIAS: Final = 1.0
-"""Added when the cell runs, not stored in the bias."""
 CARRY_BIAS: Final = -2.0
 """A new highway lets nearly everything pass as it is."""
-DIRECTIONS: Final = 2
 
 
 class Elmo(BaseModel):
@@ -51,6 +51,7 @@ class Elmo(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    joining: ClassVar[Joining] = ELMO
 
     kind: Literal["elmo"] = "elmo"
     layers: Positive = 2
@@ -100,10 +101,21 @@ class Elmo(BaseModel):
         """
         if spec.kind == "bidirectional_lm":
             return self._softmax(vocabulary.size)
+        if spec.kind in DOWNSTREAM:
+            return self._task_head(spec)
         if spec.kind not in {"sequence", "tokens"}:
-            raise ConfigError(f"model: ELMo cannot train {spec.kind}; it has bidirectional_lm, sequence, tokens.")
+            raise ConfigError(
+                f"model: ELMo cannot train {spec.kind}; it has bidirectional_lm, sequence, tokens and those of labelled tasks."
+            )
         head = ClassifierHead(self.projection, spec.classes)
         initialise(head, self.projection**-0.5)
+        return head
+
+    def _task_head(self, spec: HeadSpec) -> nn.Module:
+        """Return a head over a model of the task, as wide as the states."""
+        encoder = TaskEncoder(self.layers + 1, 2 * self.projection, self.projection, spec.dropout, spec.kind in SUMMARISED)
+        head = task_head(spec, encoder.width, encoder=encoder)
+        initialise(head.get_submodule("classify"), encoder.width**-0.5)
         return head
 
     def _softmax(self, words: int) -> nn.Module:
@@ -150,20 +162,31 @@ class ElmoBackbone(Backbone):
             ValueError: rows of words have no characters, or another number of them.
 
         """
-        characters_RLC = inputs["characters"] if "characters" in inputs else self._of_fillers(inputs["tokens"], lengths_R)
-        if characters_RLC.shape[2] != self.word_length:
-            raise ValueError(f"model.word_length is {self.word_length}, but words come with {characters_RLC.shape[2]} characters")
+        characters_RLC = self._characters(inputs, lengths_R)
         half_R = lengths_R // 2
         reading = _reading(half_R, backward_R=half_R, stride=1, length=characters_RLC.shape[1])
         layers, memory = self._run(characters_RLC, lengths_R, reading, memory)
         top_RLDP = _lay(self.dropout(layers[-1]), reading, characters_RLC.shape[1])
         return top_RLDP.sum(2), memory
 
-    def _of_fillers(self, tokens_RL: Tensor, lengths_R: Tensor) -> Tensor:
-        """Return the characters of rows that only fill a micro-batch up: there are none."""
-        if int(lengths_R.max()) > 1:
-            raise ValueError("ELMo reads the characters of words, and these rows have none")
-        return tokens_RL.new_zeros(*tokens_RL.shape, self.word_length)
+    def _characters(self, inputs: dict[str, Tensor], lengths_R: Tensor) -> Tensor:
+        """Return the characters of rows; those that only fill a micro-batch up have none."""
+        if "characters" not in inputs:
+            if int(lengths_R.max()) > 1:
+                raise ValueError("ELMo reads the characters of words, and these rows have none")
+            return inputs["tokens"].new_zeros(*inputs["tokens"].shape, self.word_length)
+        if inputs["characters"].shape[2] != self.word_length:
+            raise ValueError(f"model.word_length is {self.word_length}, but words come with {inputs['characters'].shape[2]} characters")
+        return inputs["characters"]
+
+    def read(self, inputs: dict[str, Tensor], lengths_R: Tensor) -> Tensor:
+        """Return all layers side by side, [R, L, J x 2 P]: a task mixes them. Each text is read without memory of those before.
+
+        Raises:
+            ValueError: as `forward` does.
+
+        """
+        return self.representations(self._characters(inputs, lengths_R), lengths_R)[0].transpose(1, 2).flatten(2)
 
     def representations(self, characters_RLC: Tensor, lengths_R: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
         """Return what a task reads of rows of text, [R, J, L, 2 P], forward features first: words twice, then each layer's states.
@@ -259,51 +282,3 @@ class Highway(nn.Module):
         """Return [N, F]."""
         gate_NF = self.carry(x_NF).sigmoid()
         return gate_NF * self.transform(x_NF).relu() + (1 - gate_NF) * x_NF
-
-
-class LstmLayer(nn.Module):
-    """LSTM cells with a projection, both directions side by side with weights of their own.
-
-    `kernel` [D, 2 P, 4 S] takes the input, and below it the state before, to input gate, candidate, forget gate and output gate;
-    `projection` [D, S, P] has no bias. Cell and state go on clipped. There are no peepholes. `bias` [D x 4 S] is flat, so that weight
-    decay, which spares vectors, spares it.
-
-    Source: Sak et al. 2014, in the form of TensorFlow's LSTMCell. Weights start as there, uniform by Glorot, biases zero.
-    """
-
-    def __init__(self, settings: Elmo) -> None:
-        super().__init__()
-        self.cell_clip, self.projection_clip = settings.cell_clip, settings.projection_clip
-        self.kernel = nn.Parameter(torch.empty(DIRECTIONS, 2 * settings.projection, 4 * settings.cell))
-        self.bias = nn.Parameter(torch.zeros(DIRECTIONS * 4 * settings.cell))
-        self.projection = nn.Parameter(torch.empty(DIRECTIONS, settings.cell, settings.projection))
-        for matrix in (*self.kernel, *self.projection):
-            nn.init.xavier_uniform_(matrix)
-
-    def forward(self, x_DTRP: Tensor, steps_R: Tensor, before: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the states of all steps [D, T, R, P], and cell [R, D, S] and state [R, D, P] after each row's last, without gradient."""
-        cells, states = ([start] for start in self._start(x_DTRP, before))
-        of_input, of_state = self.kernel.chunk(2, 1)
-        bias_D1G = self.bias.view(DIRECTIONS, 1, -1)
-        inputs_DTRG = torch.baddbmm(bias_D1G, x_DTRP.flatten(1, 2), of_input).unflatten(1, x_DTRP.shape[1:3])
-        for input_DRG in inputs_DTRG.unbind(1):
-            i, j, f, o = torch.baddbmm(input_DRG, states[-1], of_state).chunk(4, -1)
-            kept_DRS = (f + FORGET_BIAS).sigmoid() * cells[-1]
-            cells.append((kept_DRS + i.sigmoid() * j.tanh()).clamp(-self.cell_clip, self.cell_clip))
-            shown_DRS = (o.sigmoid() * cells[-1].tanh()).to(self.projection.dtype)
-            states.append(torch.bmm(shown_DRS, self.projection).clamp(-self.projection_clip, self.projection_clip))
-        return torch.stack(states[1:], 1), _after(cells, steps_R), _after(states, steps_R)
-
-    def _start(self, x_DTRP: Tensor, before: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
-        if before is not None:
-            return before[0].transpose(0, 1), before[1].transpose(0, 1)
-        directions, _, rows, width = x_DTRP.shape
-        # The cell adds up over a whole text: bf16 would lose small parts of the sum.
-        exact = torch.promote_types(x_DTRP.dtype, torch.float32)
-        return x_DTRP.new_zeros(directions, rows, self.projection.shape[1], dtype=exact), x_DTRP.new_zeros(directions, rows, width)
-
-
-@torch.no_grad()
-def _after(values_DRX: list[Tensor], steps_R: Tensor) -> Tensor:
-    """Return the value of each row after its number of steps, [R, D, X]."""
-    return torch.stack(values_DRX)[steps_R, :, torch.arange(len(steps_R), device=steps_R.device)]

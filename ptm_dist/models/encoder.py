@@ -13,10 +13,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ptm_dist.data.batch import HeadSpec
+from ptm_dist.data.joining import BERT, Joining
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError
 from ptm_dist.models.attention import Rows, arrange, real
 from ptm_dist.models.base import Backbone, Memory, Positive, TransformerSettings, initialise, word_table
+from ptm_dist.models.downstream import DOWNSTREAM, SUMMARISED, Still, task_head
 from ptm_dist.models.heads import ACTIVATIONS, ClassifierHead, MaskedLMHead, Pooler
 
 
@@ -31,6 +33,7 @@ class EncoderFamily(TransformerSettings):
     """Rows at the beginning of the position table that no token uses."""
     truncated_init: ClassVar[bool] = True
     """Are weights drawn from a normal distribution that is cut at two deviations?"""
+    joining: ClassVar[Joining] = BERT
 
     intermediate: Positive = 3072
     activation: Literal["gelu", "gelu_tanh", "relu"] = "gelu"
@@ -73,12 +76,25 @@ class EncoderFamily(TransformerSettings):
         elif spec.kind in {"sequence", "tokens"}:
             pooler = backbone.get_submodule("pooler") if self.pooled and spec.kind == "sequence" else None
             head = ClassifierHead(self.hidden, spec.classes, pooler)
+        elif spec.kind in DOWNSTREAM:
+            head = task_head(spec, self.hidden, self._summary(spec, backbone) if spec.kind in SUMMARISED else None)
         else:
-            raise ConfigError(f"model: an encoder sees all tokens and cannot train {spec.kind}; it has masked_lm, sequence, tokens.")
+            raise ConfigError(
+                f"model: an encoder cannot train {spec.kind}; it has masked_lm, sequence, tokens and those of labelled tasks."
+            )
         for name, part in head.named_children():
-            if name != "pooler":
+            if name not in {"pooler", "summary"}:
                 initialise(part, self.init_std, self.truncated_init)
         return head
+
+    def _summary(self, spec: HeadSpec, backbone: nn.Module) -> nn.Module:
+        """Return what stands for a row in a labelled task: the pooler of the backbone, or a fresh one in its place, as in fairseq."""
+        if self.pooled:
+            pooler = backbone.get_submodule("pooler")
+            return Still(pooler) if spec.frozen else pooler
+        pooler = Pooler(self.hidden, spec.dropout)
+        initialise(pooler, self.init_std, self.truncated_init)
+        return pooler
 
 
 class SegmentedFamily(EncoderFamily):

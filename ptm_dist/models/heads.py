@@ -29,9 +29,14 @@ class LossSum(NamedTuple):
     correct: Tensor
 
 
+def exact(x: Tensor) -> Tensor:
+    """Return fp32 of whatever is less precise; fp64 stays."""
+    return x if x.dtype is torch.float64 else x.float()
+
+
 def cross_entropy_sum(logits: Tensor, labels: Tensor) -> LossSum:
     """Sum the cross-entropy in fp32, whatever the precision of the logits [T, classes]; fp64 stays."""
-    total = F.cross_entropy(logits if logits.dtype is torch.float64 else logits.float(), labels, reduction="sum")
+    total = F.cross_entropy(exact(logits), labels, reduction="sum")
     with torch.no_grad():
         correct = (logits.argmax(-1) == labels).sum()
     return LossSum(total, len(labels), correct)
@@ -40,6 +45,13 @@ def cross_entropy_sum(logits: Tensor, labels: Tensor) -> LossSum:
 class Head(nn.Module):
     """What every head does."""
 
+    views: int = 1
+    """Targets that stand for one prediction; they follow one another."""
+
+    def encode(self, states_NLH: Tensor, lengths_N: Tensor) -> Tensor:
+        """Return what `forward` looks at from what the backbone made of single sequences: by default just that."""
+        return states_NLH
+
     def forward(self, hidden_RLH: Tensor, positions_T: Tensor) -> Tensor:
         """Return logits [T, classes] at `positions_T`, which count through the flattened [R x L]."""
         raise NotImplementedError
@@ -47,6 +59,14 @@ class Head(nn.Module):
     def loss(self, hidden_RLH: Tensor, positions_T: Tensor, labels_T: Tensor) -> LossSum:
         """Return the loss of the labels, int64 [T], at those positions."""
         return cross_entropy_sum(self(hidden_RLH, positions_T), labels_T)
+
+    def loss_by_row(self, hidden_RLH: Tensor, positions_T: Tensor, labels_T: Tensor, rows_T: Tensor) -> LossSum:
+        """Return the means over the targets of each row, added over rows; targets are told apart by the numbers of their rows."""
+        logits = exact(self(hidden_RLH, positions_T))
+        _, row_T, counts_R = rows_T.unique(return_inverse=True, return_counts=True)
+        share_T = counts_R.to(logits.dtype).reciprocal()[row_T]
+        total = (F.cross_entropy(logits, labels_T, reduction="none") * share_T).sum()
+        return LossSum(total, len(counts_R), ((logits.argmax(-1) == labels_T) * share_T).sum())
 
 
 class MaskedLMHead(Head):
@@ -94,15 +114,16 @@ class TiedLMHead(Head):
 
 
 class Pooler(nn.Module):
-    """The summary of a row: tanh of a projection of one state."""
+    """The summary of a row: tanh of a projection of one state, of which some may be dropped."""
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.dense = nn.Linear(hidden, hidden)
 
     def forward(self, x_TH: Tensor) -> Tensor:
         """Return [T, H]."""
-        return torch.tanh(self.dense(x_TH))
+        return torch.tanh(self.dense(self.dropout(x_TH)))
 
 
 class ClassifierHead(Head):

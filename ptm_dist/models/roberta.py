@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from ptm_dist.data.joining import ROBERTA, Joining
 from ptm_dist.models.encoder import EncoderFamily
 
 PAD_POSITION = 1
@@ -21,6 +22,7 @@ class Roberta(EncoderFamily):
 
     position_offset: ClassVar[int] = PAD_POSITION + 1
     truncated_init: ClassVar[bool] = False
+    joining: ClassVar[Joining] = ROBERTA
 
     kind: Literal["roberta"] = "roberta"
     positions: Annotated[int, Field(gt=0, description="longest row in tokens; the table has two rows more")] = 512

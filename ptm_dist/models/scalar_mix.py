@@ -28,7 +28,7 @@ class ScalarMix(nn.Module):
         super().__init__()
         self.normalise = normalise
         self.weights = nn.Parameter(torch.zeros(layers))
-        self.gamma = nn.Parameter(torch.ones(()))
+        self.gamma = nn.Parameter(torch.ones(1))  # DeepSpeed broadcasts no 0-D parameter
 
     def forward(self, states_RJLH: Tensor, lengths_R: Tensor) -> Tensor:
         """Return [R, L, H]; positions at or after a row's length have no influence on others."""

@@ -22,7 +22,7 @@ A attention heads, D width of a head.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, NamedTuple, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -30,14 +30,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from ptm_dist.data.batch import HeadSpec
+from ptm_dist.data.joining import XLNET, Joining
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError
 from ptm_dist.models.attention import real
 from ptm_dist.models.base import Backbone, Memory, Positive, Probability, initialise, word_table
+from ptm_dist.models.downstream import DOWNSTREAM, HIDDEN_SCORE, StartThenEndHead, task_head
 from ptm_dist.models.heads import ACTIVATIONS, ClassifierHead, Pooler, TiedLMHead
-
-HIDDEN_SCORE: Final = -1e30
-"""The score of a hidden key: nothing beside any other, and finite, so that a query without keys has no NaN in its gradient."""
 
 
 class Xlnet(BaseModel):
@@ -52,6 +51,7 @@ class Xlnet(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    joining: ClassVar[Joining] = XLNET
 
     kind: Literal["xlnet"] = "xlnet"
     layers: Positive = 12
@@ -100,10 +100,17 @@ class Xlnet(BaseModel):
         """
         if spec.kind == "permutation_lm":
             return TiedLMHead(backbone.get_parameter("words.weight"), vocabulary.size, bias=True)
-        if spec.kind not in {"sequence", "tokens"}:
-            raise ConfigError(f"model: XLNet cannot train {spec.kind}; it has permutation_lm, sequence, tokens.")
-        summary = nn.Sequential(Pooler(self.hidden), nn.Dropout(self.dropout)) if spec.kind == "sequence" else None
-        head = ClassifierHead(self.hidden, spec.classes, summary)
+        if spec.kind == "span":
+            head = StartThenEndHead(self.hidden, self.norm_eps, spec.dropout)
+        elif spec.kind in DOWNSTREAM:
+            head = task_head(spec, self.hidden, Pooler(self.hidden))
+        elif spec.kind in {"sequence", "tokens"}:
+            summary = nn.Sequential(Pooler(self.hidden), nn.Dropout(self.dropout)) if spec.kind == "sequence" else None
+            head = ClassifierHead(self.hidden, spec.classes, summary)
+        else:
+            raise ConfigError(
+                f"model: XLNet cannot train {spec.kind}; it has permutation_lm, sequence, tokens and those of labelled tasks."
+            )
         initialise(head, self.init_std)
         return head
 

@@ -28,6 +28,16 @@ class Objective(BaseModel):
         raise NotImplementedError
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What the classes, tags or choices are called, in the order of their numbers; nothing where there are none."""
+        return ()
+
+    @property
+    def averages_rows(self) -> bool:
+        """Does every sequence count as one, however many targets it has?"""
+        return False
+
+    @property
     def reads(self) -> frozenset[str]:
         """The fields of an example, beside `tokens`, that the objective reads and the model does not."""
         return frozenset()
@@ -45,6 +55,10 @@ class Objective(BaseModel):
     def predictable(self, vocabulary: Vocabulary) -> np.ndarray:
         """Return which ids can be a target, bool [vocabulary size]: none unless the head is over the vocabulary."""
         return np.zeros(vocabulary.size, dtype=bool)
+
+    def count(self, labels: np.ndarray) -> int:
+        """Return how many predictions the labels of a row or a micro-batch stand for: the mean loss is over these."""
+        return len(labels)
 
     def corrupt(self, rows: Sequence[Row], vocabulary: Vocabulary, draws: RowDraws, step: int | None = None) -> list[Row]:
         """Return `rows` as the model sees them, with targets added under the objective's name.

@@ -149,7 +149,8 @@ def _held_out(course: Course, pair: tuple[str, str], place: int) -> str:
     if event is None:
         return "-"
     earlier = f" at step {event['step']:,}" if event["step"] != done else ""
-    return f"{event['loss']:.4f}, {event['accuracy']:.1%}{earlier}"
+    accuracy = "" if event["accuracy"] is None else f", {event['accuracy']:.1%}"
+    return f"{event['loss']:.4f}{accuracy}{earlier}"
 
 
 def page_of(runs: Sequence[Watched], axis: str) -> str:

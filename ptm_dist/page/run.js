@@ -43,6 +43,27 @@ function losses(run) {
   );
 }
 
+// What classifiers on the states of the model reach; dashed, what always saying the most frequent class would.
+function probes(run) {
+  if (!run.probes.length) return null;
+  const lines = run.probes.flatMap((curve, number) => [
+    { name: curve.probe, x: curve.steps, y: curve.accuracy, colour: ofNumber(number), points: true },
+    {
+      name: `${curve.probe}, most frequent class`,
+      x: curve.steps,
+      y: curve.baseline_accuracy,
+      colour: ofNumber(number),
+      dash: [5, 4],
+      quiet: true,
+    },
+  ]);
+  return section(
+    "Probes",
+    "Held-out accuracy of small classifiers that are fitted to the states of the model as it is; the model learns nothing of them.",
+    element("div", { class: "grid wide" }, plot("accuracy of probes", lines, { ...common(run), names: true, height: 240 })),
+  );
+}
+
 function course(run) {
   const options = { ...common(run), height: 200 };
   const plots = [
@@ -95,6 +116,7 @@ function fill(run) {
     tiles(run),
     losses(run),
     heldOut(run) ?? "",
+    probes(run) ?? "",
     course(run),
     wallTime(run) ?? "",
     attempts(run) ?? "",

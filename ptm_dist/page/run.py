@@ -50,6 +50,7 @@ def data_of(run: Watched) -> Data:
         "ranks": _ranks(run),
         "attempts": [attempt.to_json() for attempt in run.attempts()],
         "held_out": _held_out(run),
+        "probes": _probes(run),
         "figures": _figures(run, status),
         "environment": _environment(run),
         "recipe": {"changed": changed_yaml(run.recipe), "whole": dump_recipe(run.recipe), "digest": run.recipe.digest},
@@ -101,6 +102,18 @@ def _held_out(run: Watched) -> list[Data]:
     keys = ("task", "objective", "source", "step", "loss", "accuracy", "unigram_entropy", "baseline_loss", "baseline_accuracy")
     told = [found for pair in order if pair in last for found in by_source(last[pair])]
     return [{key: found.get(key) for key in keys} for found in told]
+
+
+def _probes(run: Watched) -> list[Data]:
+    """Return of each probe its accuracy and the share of the most frequent class, over steps."""
+    told: dict[str, list[Data]] = {}
+    for (_, name), event in run.observed.probes.items():
+        told.setdefault(name, []).append(event)
+    return [
+        {"probe": name, "steps": [event["step"] for event in events]}
+        | {key: numbers(event[key] for event in events) for key in ("accuracy", "baseline_accuracy")}
+        for name, events in told.items()
+    ]
 
 
 def _rate(run: Watched) -> Data:

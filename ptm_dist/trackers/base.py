@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Event = dict[str, Any]
 
-KINDS: Final = ("step", "evaluated", "checkpoint_saved")
+KINDS: Final = ("step", "evaluated", "probed", "checkpoint_saved")
 """Events with figures."""
 
 
@@ -90,7 +90,7 @@ class Tracker(abc.ABC):
             if event["attempt"] < attempt and after < done <= until:
                 # Only what is due is held in memory: the first step of a stretch, as it was done last.
                 stretch = done // self._every_steps if event["event"] == "step" else done
-                key = event["event"], event.get("task"), event.get("objective"), stretch
+                key = event["event"], event.get("task"), event.get("objective"), event.get("probe"), stretch
                 if key not in last or done <= done_at(last[key]):
                     last[key] = event
         for event in sorted(last.values(), key=done_at):
@@ -147,6 +147,8 @@ def scalars(event: Event) -> dict[str, float]:
             for told in by_source(event):
                 place = "/".join(part for part in ("held_out", told["task"], told["objective"], told["source"]) if part)
                 found |= {f"{place}/{name}": told.get(name) for name in ("loss", "accuracy", "unigram_entropy", "baseline_loss")}
+        case "probed":
+            found = {f"probe/{event['probe']}/{name}": event.get(name) for name in ("accuracy", "loss", "baseline_accuracy")}
         case "checkpoint_saved":
             found = {f"checkpoint/{name}": event[name] for name in ("seconds", "bytes")}
     return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
@@ -155,7 +157,8 @@ def scalars(event: Event) -> dict[str, float]:
 def settings_of(run: RunFolder) -> dict[str, Any]:
     """Return what a tracker is told of the recipe: not where texts and weights come from, since a URL may hold a secret."""
     recipe = run.recipe()
-    kept = recipe.model_dump(mode="json", exclude={"sources", "init", "metrics"})
+    probes = {"downstream": {"__all__": {"sources"}}}
+    kept = recipe.model_dump(mode="json", exclude={"sources": True, "init": True, "metrics": True, "evaluate": probes})
     return kept | {"digest": recipe.digest}
 
 

@@ -38,6 +38,7 @@ from ptm_dist.train.evaluation import HeldOut
 from ptm_dist.train.loop import Reporter, Trainer
 from ptm_dist.train.memory import LaneMemory
 from ptm_dist.train.module import PretrainingModel
+from ptm_dist.train.probe import Probes
 
 LOCK_WAIT_SECONDS: Final = 60.0
 """How long a new attempt waits for a killed one to disappear."""
@@ -108,8 +109,9 @@ def build(recipe: Recipe, run: RunFolder, context: WorkerContext, report: Report
     store = CheckpointStore(run.checkpoints, context, recipe.checkpoint.keep_last, lambda: require(run.lease_path, lease))
     memory = LaneMemory(context, reading.stateful, recipe.batch.lanes, recipe.batch.micro_rows)
     held_out = HeldOut(recipe, context, engine, loader.reader, memory)
+    probes = Probes(recipe, context, engine, data)
     watchdog = Watchdog(run.stacks_path(context.attempt, context.rank), recipe.engine.timeout_seconds)
-    return Trainer(recipe, run, context, schedule, loader, engine, store, report, held_out, memory, watchdog)
+    return Trainer(recipe, run, context, schedule, loader, engine, store, report, held_out, probes, memory, watchdog)
 
 
 def attempt(run: RunFolder, context: WorkerContext) -> None:

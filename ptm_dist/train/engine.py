@@ -89,10 +89,18 @@ class Engine:
         self, task: str, batch: MicroBatch, weights: dict[str, float], memory: Memory | None = None
     ) -> tuple[dict[str, LossSum], Memory]:
         """Forward one micro-batch without dropout or gradients."""
+        return self._forward_only(task, batch, weights, memory)[1:]
+
+    @torch.no_grad()
+    def read(self, batch: MicroBatch) -> torch.Tensor:
+        """Return what heads of labelled tasks look at, [R, L, H] in fp32, without dropout or gradients: see `Backbone.read`."""
+        return self._forward_only(None, batch, {}, None)[0].float()
+
+    def _forward_only(self, task: str | None, batch: MicroBatch, weights: dict[str, float], memory: Memory | None) -> Any:
         self._deepspeed.eval()
         try:
             with self._autocast():
-                return self._deepspeed(task, *to_device(batch, self.context.device), weights, memory)[1:]
+                return self._deepspeed(task, *to_device(batch, self.context.device), weights, memory)
         finally:
             self._deepspeed.train()
 

@@ -16,6 +16,7 @@ from ptm_dist.recipe import Recipe
 from ptm_dist.train.context import WorkerContext
 from ptm_dist.train.engine import Engine
 from ptm_dist.train.memory import LaneMemory
+from ptm_dist.train.module import count_of
 
 Tally: TypeAlias = np.ndarray
 """What is added up over targets: loss, right predictions, targets, and of a classifier how often each class was right, float64."""
@@ -79,22 +80,23 @@ def _tally(objective: Objective, loss: LossSum, batch: MicroBatch) -> Tally:
     """Add up a micro-batch; fillers have no target."""
     classes = objective.head.classes
     labels = batch.targets[objective.kind].labels if classes and objective.kind in batch.targets else np.zeros(0, dtype=np.int64)
-    return np.array([float(loss.sum), float(loss.correct), loss.targets, *np.bincount(labels, minlength=classes)], dtype=np.float64)
+    asked = count_of(objective, batch)
+    return np.array([float(loss.sum), float(loss.correct), asked, *np.bincount(labels, minlength=classes)], dtype=np.float64)
 
 
 def _means(objective: Objective, tally: Tally, token_counts: np.ndarray) -> dict[str, float | None]:
     """Return mean loss and accuracy, and beside them what a guess without context reaches at best.
 
     Over the vocabulary that is the entropy of the tokens that can be asked for, over a few classes that of the labels that were asked for,
-    and the share of the most frequent one.
+    and the share of the most frequent one. Nothing is right or wrong about a value, and its loss is a squared error.
     """
     total, correct, targets, *labels = tally.tolist()
     asked = np.array(labels) if sum(labels) else None
     return {
         "loss": total / max(targets, 1.0),
-        "accuracy": correct / max(targets, 1.0),
+        "accuracy": None if objective.head.kind == "value" else correct / max(targets, 1.0),
         "targets": targets,
-        "unigram_entropy": entropy(token_counts) if objective.head.classes == 0 else None,
+        "unigram_entropy": entropy(token_counts) if objective.head.over_vocabulary else None,
         "baseline_loss": None if asked is None else entropy(asked),
         "baseline_accuracy": None if asked is None else float(asked.max() / asked.sum()),
     }

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-import resource
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
-
-import torch
 
 from ptm_dist.data.batch import MicroBatch
 from ptm_dist.data.dataset import Dataset
@@ -32,12 +29,13 @@ from ptm_dist.train.clock import Watchdog
 from ptm_dist.train.commit import CheckpointStore
 from ptm_dist.train.committed import Checkpoint
 from ptm_dist.train.context import WorkerContext
-from ptm_dist.train.device import held_bytes
+from ptm_dist.train.device import held_bytes, peak_bytes
 from ptm_dist.train.engine import Engine
 from ptm_dist.train.evaluation import HeldOut
 from ptm_dist.train.loss_scale import LossScale
 from ptm_dist.train.memory import LaneMemory
-from ptm_dist.train.module import parts_of
+from ptm_dist.train.module import count_of, parts_of
+from ptm_dist.train.probe import Probes, is_due
 from ptm_dist.train.state import read_state, read_weights, write_state
 
 MOST_SKIPPED: Final = 10
@@ -77,6 +75,7 @@ class Trainer:
     store: CheckpointStore
     report: Reporter
     held_out: HeldOut
+    probes: Probes
     memory: LaneMemory
     watchdog: Watchdog
     skipped: int = 0
@@ -104,8 +103,7 @@ class Trainer:
             stopping = self._step(moment, batches, data_seconds)
             done = moment.step + 1
             last = done == self.schedule.total_steps
-            if last or done % self.recipe.evaluate.every_steps == 0:
-                self.evaluate(done)
+            self.evaluate(done)
             if stopping and not last:
                 self.report("stopping", step=done, reason=self.run.stop_reason or "preempted")
             if last or stopping or done in self._stage_ends or done % self.recipe.checkpoint.every_steps == 0:
@@ -119,9 +117,10 @@ class Trainer:
         started_at, clock = time.perf_counter(), self.engine.clock
         self.watchdog.feed()
         clock.add("data", data_seconds)
-        shares = {objective.kind: objective.weight for objective in self.recipe.tasks[moment.task].objectives}
+        asked = self.recipe.tasks[moment.task].objectives
+        shares = {objective.kind: objective.weight for objective in asked}
         objectives = list(shares)
-        mine = [sum(len(batch.targets[kind].labels) for batch in batches if kind in batch.targets) for kind in objectives]
+        mine = [sum(count_of(objective, batch) for batch in batches) for objective in asked]
         tokens = sum(batch.tokens for batch in batches)
         # Counts come first, over all ranks, so that no gradient depends on how the batch was split.
         with clock.during("communication"):
@@ -192,13 +191,19 @@ class Trainer:
         self._own, self._gathered_at = Counter(), time.monotonic()
 
     def evaluate(self, done: int) -> None:
-        """Measure the held-out loss of every task after `done` steps."""
-        started_at = time.perf_counter()
-        for task in self.recipe.tasks:
+        """Measure what is due after `done` steps: the held-out loss of every task, and what probes reach."""
+        started_at, end = time.perf_counter(), self.schedule.total_steps
+        tasks = list(self.recipe.tasks) if is_due(done, self.recipe.evaluate.every_steps, end) else []
+        probes = self.probes.due(done, end)
+        for task in tasks:
             self.watchdog.feed()
             for objective, figures in self.held_out.measure(task).items():
                 self.report("evaluated", step=done, task=task, objective=objective, **figures)
-        self.report("evaluation_finished", step=done, seconds=round(time.perf_counter() - started_at, 3))
+        for probe in probes:
+            self.watchdog.feed()
+            self.report("probed", step=done, probe=probe, **self.probes.measure(probe))
+        if tasks or probes:
+            self.report("evaluation_finished", step=done, seconds=round(time.perf_counter() - started_at, 3))
 
     def save(self, done: int) -> None:
         """Write and commit a checkpoint after `done` steps; a failed one is reported and training goes on."""
@@ -287,10 +292,3 @@ class Trainer:
         peak = sum(self.context.gather(peak_bytes(self.context.device)))
         parameters = sum(math.prod(shape) for shape in self.engine.layout.shapes.values())
         self.report("trial", restore_seconds=restore_seconds, peak_bytes=peak, parameters=parameters)
-
-
-def peak_bytes(device: torch.device) -> int:
-    """Return the most memory this process has held: on its GPU, or in all."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
 
-from ptm_dist.data.batch import MicroBatch
+from ptm_dist.data.batch import MicroBatch, sequence_of
 from ptm_dist.data.vocabulary import Vocabulary
-from ptm_dist.errors import DataUnavailableError
+from ptm_dist.errors import ConfigError, DataUnavailableError
 from ptm_dist.models.base import Memory, stored_shape
+from ptm_dist.models.downstream import DOWNSTREAM, SUMMARISED, without_gradient
 from ptm_dist.models.heads import Head, LossSum
 from ptm_dist.objectives.base import Objective
 from ptm_dist.recipe import Recipe
@@ -20,13 +21,17 @@ DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.fl
 
 
 class PretrainingModel(nn.Module):
-    """Backbone and all heads of all tasks. Every head exists from step 0, so a stage changes no parameter set."""
+    """Backbone and all heads of all tasks. Every head exists from step 0, so a stage changes no parameter set.
+
+    Sequences that stand side by side in rows are rows of their own to the backbone; heads see their states laid out as positions count.
+    """
 
     def __init__(self, recipe: Recipe, vocabulary: Vocabulary) -> None:
         super().__init__()
         self.objectives = {name: task.objectives for name, task in recipe.tasks.items()}
         self.owners = {name: recipe.owner(name) for name in recipe.tasks}
         self.numbers = recipe.task_numbers
+        self.frozen = {name: is_frozen(objectives) for name, objectives in self.objectives.items()}
         self.backbone = recipe.model.backbone(vocabulary)
         self.heads = nn.ModuleDict()
         for name, objectives in self.objectives.items():
@@ -38,7 +43,7 @@ class PretrainingModel(nn.Module):
 
     def forward(
         self,
-        task: str,
+        task: str | None,
         inputs: dict[str, Tensor],
         lengths: Tensor,
         targets: dict[str, tuple[Tensor, Tensor]],
@@ -47,25 +52,70 @@ class PretrainingModel(nn.Module):
     ) -> tuple[Tensor, dict[str, LossSum], Memory]:
         """Return the weighted sum of the losses of `task`, each loss as a sum and a count, and the memory for the rows that follow.
 
-        `inputs` are int64 [rows, length], `lengths` int64 [rows], `targets` positions and labels int64 [targets] by objective,
+        `inputs`, `lengths` and the positions of `targets` are those of `MicroBatch`; `targets` are positions and labels by objective,
         `weights` what each objective's sum is multiplied with: the caller knows the global counts. Each task has its row of the table of
-        tasks, where a family has one.
+        tasks, where a family has one. Of no task there is no loss: what heads of labelled tasks look at, [R, L, H], stands in its place.
         """
-        inputs = inputs | {"task_types": torch.full_like(inputs["tokens"], self.numbers[self.owners[task]])}
-        hidden, after = self.backbone(inputs, lengths, memory)
+        if task is None:
+            return self.backbone.read(inputs | {"task_types": torch.zeros_like(inputs["tokens"])}, lengths), {}, {}
+        states, lengths_N, after = self._states(task, inputs, lengths, memory)
         nothing = torch.zeros(0, dtype=torch.int64, device=lengths.device)
-        total = hidden.new_zeros((), dtype=torch.float32)
+        total = states.new_zeros((), dtype=torch.float32)
         losses, used = {}, set()
         for objective in self.objectives[task]:
             positions, labels = targets.get(objective.kind, (nothing, nothing))
             used.add(key := head_name(self.owners[task], objective))
-            head = cast("Head", self.heads[key])
-            losses[objective.kind] = head.loss(hidden, positions, labels)
+            head = self._head(key)
+            hidden = unfold(head.encode(states, lengths_N), lengths)
+            if objective.averages_rows:
+                rows = sequence_of(positions, states.shape[1], *lengths.shape[1:])
+                losses[objective.kind] = head.loss_by_row(hidden, positions, labels, rows)
+            else:
+                losses[objective.kind] = head.loss(hidden, positions, labels)
             total = total + losses[objective.kind].sum * weights[objective.kind]
         for key in self.heads.keys() - used:
             # Stage 3 re-applies the last gradient of a head that takes no part, so each takes part with weight zero.
-            total = total + 0.0 * self.heads[key](hidden[:1], nothing.new_zeros(1)).float().sum()
+            head = self._head(key)
+            total = total + 0.0 * head(head.encode(states[:1], lengths_N[:1]), nothing.new_zeros(head.views)).float().sum()
         return total, losses, after
+
+    def predict(self, task: str, inputs: dict[str, Tensor], lengths: Tensor, positions: Tensor) -> Tensor:
+        """Return what the head of the first objective of a task gives at positions; see `forward` for what goes in."""
+        head, hidden = self.look(task, inputs, lengths)
+        return head(hidden, positions)
+
+    def look(self, task: str, inputs: dict[str, Tensor], lengths: Tensor) -> tuple[Head, Tensor]:
+        """Return the head of the first objective of a task, and what it looks at, [R, L, H] as positions count."""
+        states, lengths_N, _ = self._states(task, inputs, lengths, None)
+        head = self._head(head_name(self.owners[task], self.objectives[task][0]))
+        return head, unfold(head.encode(states, lengths_N), lengths)
+
+    def _head(self, key: str) -> Head:
+        return cast("Head", self.heads[key])
+
+    def _states(self, task: str, inputs: dict[str, Tensor], lengths: Tensor, memory: Memory | None) -> tuple[Tensor, Tensor, Memory]:
+        """Return the states of single sequences [N, L, H], their lengths [N], and the memory for the rows that follow."""
+        if lengths.ndim > 1:
+            inputs, lengths = {name: fold(values) for name, values in inputs.items()}, lengths.flatten()
+        inputs = inputs | {"task_types": torch.full_like(inputs["tokens"], self.numbers[self.owners[task]])}
+        frozen, alone = self.frozen[task], all(self.frozen.values())
+        self.backbone.train(self.training and not frozen)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not alone):
+            if any(objective.head.kind in DOWNSTREAM for objective in self.objectives[task]):
+                states, after = self.backbone.read(inputs, lengths), {}
+            else:
+                states, after = self.backbone(inputs, lengths, memory)
+        return without_gradient(states) if frozen and not alone else states, lengths, after
+
+
+def fold(x: Tensor) -> Tensor:
+    """Return sequences that stand side by side, [R, L, K, ...], as rows [R x K, L, ...]."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+def unfold(x_NLH: Tensor, lengths: Tensor) -> Tensor:
+    """Return states of sequences as positions count, [R, L x K, H], where K of them stand side by side: `lengths` are [R, K], else [R]."""
+    return x_NLH.unflatten(0, lengths.shape).transpose(1, 2).flatten(1, 2) if lengths.ndim > 1 else x_NLH
 
 
 def to_device(batch: MicroBatch, device: torch.device) -> tuple[dict[str, Tensor], Tensor, dict[str, tuple[Tensor, Tensor]]]:
@@ -82,13 +132,29 @@ def head_name(task: str, objective: Objective) -> str:
     """Return the name of an objective's head: the vocabulary head is shared by all tasks, a classifier belongs to its owner."""
     spec = objective.head
     # A kind may be package.module:Class, and torch allows no dot in the name of a module.
-    return spec.kind if spec.classes == 0 else f"{task}-{objective.kind}".replace(".", "_")
+    return spec.kind if spec.over_vocabulary else f"{task}-{objective.kind}".replace(".", "_")
+
+
+def is_frozen(objectives: Sequence[Objective]) -> bool:
+    """Return whether these objectives leave the backbone as it is."""
+    return all(objective.head.frozen for objective in objectives)
+
+
+def count_of(objective: Objective, batch: MicroBatch) -> int:
+    """Return how many predictions of an objective a micro-batch asks for: its mean loss is over these."""
+    if objective.averages_rows:
+        return batch.sequences_asked(objective.kind)
+    return objective.count(batch.targets[objective.kind].labels) if objective.kind in batch.targets else 0
 
 
 def parts_of(owner: str, objectives: Sequence[Objective]) -> set[str]:
-    """Return the parts of the model that these objectives train: the backbone, their heads, and the pooler under those of sequences."""
+    """Return the parts of the model that these objectives train: their heads, and unless they freeze it the backbone, with its pooler."""
     heads = {head_name(owner, objective) for objective in objectives}
-    return {"backbone"} | heads | ({"pooler"} if any(objective.head.kind == "sequence" for objective in objectives) else set())
+    if is_frozen(objectives):
+        return heads
+    return (
+        {"backbone"} | heads | ({"pooler"} if any(objective.head.kind in {"sequence"} | SUMMARISED for objective in objectives) else set())
+    )
 
 
 def _zero_padding(module: nn.Module) -> None:
@@ -97,6 +163,20 @@ def _zero_padding(module: nn.Module) -> None:
         for parameter in module.parameters():
             if parameter.ndim:
                 parameter[stored_shape(parameter)[0] :].zero_()
+
+
+@torch.no_grad()
+def load_weights(model: PretrainingModel, weights: Mapping[str, Tensor]) -> None:
+    """Copy the weights of a checkpoint, by name, into a model of its recipe.
+
+    Raises:
+        ConfigError: one is missing.
+
+    """
+    for name, parameter in model.named_parameters():
+        if name not in weights:
+            raise ConfigError(f"{name} is not among the weights. Was the checkpoint written by another version of ptm_dist?")
+        parameter[: len(weights[name])].copy_(weights[name])
 
 
 def outline(recipe: Recipe) -> PretrainingModel | None:

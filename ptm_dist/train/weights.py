@@ -17,11 +17,14 @@ from torch import Tensor
 from ptm_dist.corpus.existing import ADDED, Existing
 from ptm_dist.errors import ConfigError
 from ptm_dist.models import FAMILIES
-from ptm_dist.models.interop import read_model
+from ptm_dist.models.downstream import DOWNSTREAM
+from ptm_dist.models.interop import read_labels, read_model
 from ptm_dist.models.interop.folder import CONFIG
 from ptm_dist.models.interop.layout import PAIR
+from ptm_dist.objectives.base import Objective
 from ptm_dist.recipe import Recipe
 from ptm_dist.recipe_io import read_recipe
+from ptm_dist.rng import derive_seed
 from ptm_dist.run import RunFolder
 from ptm_dist.store import read_json, sha256_bytes, sha256_file, write_json
 from ptm_dist.train.committed import list_checkpoints, verify
@@ -33,18 +36,29 @@ TOKENIZER: Final = "tokenizer"
 MODEL: Final = "model.json"
 """The settings of a model that came without a recipe."""
 
-FREE: Final = frozenset({"dropout", "attention_dropout", "init_std", "position_std", "pooler", "task_types"})
+FREE: Final = frozenset(
+    {"dropout", "attention_dropout", "init_std", "position_std", "pooler", "task_types", "memory_length", "reuse_length"}
+)
 """Settings of a model that may differ from those its weights were trained with."""
+
+OVER_VOCABULARY: Final = ("backbone.words.weight", ".project.bias")
+"""How the names of weights end that have a row for each token."""
+USUAL_STD: Final = 0.02
+"""The deviation of fresh rows in families that do not say."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Weights with what is needed to understand them. `tokenizer` is a folder, of ours or of Hugging Face."""
+    """Weights with what is needed to understand them. `tokenizer` is a folder, of ours or of Hugging Face.
+
+    `labels` are the names of what the head of a labelled task tells apart, where a Hugging Face folder says them.
+    """
 
     name: str
     settings: BaseModel
     tokenizer: Path
     weights: Callable[[], dict[str, Tensor]]
+    labels: tuple[str, ...] = ()
 
 
 def source_of(init: str) -> Source:
@@ -67,7 +81,7 @@ def source_of(init: str) -> Source:
         return Source(init, _portable_settings(path), path / TOKENIZER, StateFiles(path).weights)
     if not step and (path / CONFIG).exists():
         settings, weights = read_model(path)
-        return Source(init, settings, path, weights.copy)
+        return Source(init, settings, path, weights.copy, read_labels(path))
     have = f" of step {step}; there are: {', '.join(map(str, sorted(found)))}" if found else ""
     raise ConfigError(
         f"init: {name} holds no weights{have}. Name a run, RUN@STEP, a Hugging Face folder, or one made by ptm checkpoint convert."
@@ -101,10 +115,9 @@ def take_over(source: Source, recipe: Recipe, tokenizer: Path, run: RunFolder) -
     """
     require_same_settings(source, recipe)
     added = added_words(source, tokenizer)
-    weights = _named_as(recipe, source.weights())
+    weights = _named_as(recipe, source.weights(), source.labels)
     if added:
-        old = len(weights["backbone.words.weight"])
-        weights = {name: _lengthened(weight, added) if len(weight) == old else weight for name, weight in weights.items()}
+        weights |= {name: _lengthened(name, weight, added, recipe) for name, weight in weights.items() if name.endswith(OVER_VOCABULARY)}
     unfinished = run.init_path.with_suffix(".part")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
@@ -148,16 +161,55 @@ def added_words(source: Source, tokenizer: Path) -> dict[int, list[int]]:
     return {int(number): pieces for number, pieces in added["words"].items()}
 
 
-def _lengthened(weight: Tensor, added: dict[int, list[int]]) -> Tensor:
-    """Return a table, or a bias, with a row more for each added word: the mean of the rows of its pieces."""
-    return torch.cat([weight, *(weight[added[number]].mean(0, keepdim=True) for number in sorted(added))])
+def _lengthened(name: str, weight: Tensor, added: dict[int, list[int]], recipe: Recipe) -> Tensor:
+    """Return a table, or a bias, with a row more for each added word: the mean of the rows of its pieces.
+
+    Without pieces it is a special token: its row is drawn as those of a fresh table are, its bias is zero.
+    """
+    generator = torch.Generator().manual_seed(derive_seed(recipe.seed, f"special {name}"))
+    std = getattr(recipe.model, "init_std", USUAL_STD) if weight.ndim > 1 else 0.0
+    fresh = std * torch.randn(len(added), *weight.shape[1:], generator=generator)
+    rows = [weight[pieces].mean(0) if pieces else row for (_, pieces), row in zip(sorted(added.items()), fresh, strict=True)]
+    return torch.cat([weight, torch.stack(rows)])
 
 
-def _named_as(recipe: Recipe, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights whose head of sentence pairs, of a model without tasks, has the name of the one that the recipe has."""
+def _named_as(recipe: Recipe, weights: dict[str, Tensor], labels: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """Return weights whose heads, of a model without tasks, have the names of those that the recipe has, where it has one that fits.
+
+    These are the head of sentence pairs and that of a labelled task; one of other classes does not fit, and stays as it is called.
+    """
     pairs = pair_heads(recipe)
-    ours = f"heads.{pairs[0]}." if len(pairs) == 1 else ""
-    return {name.replace("heads.sequence.", ours, 1) if ours else name: weight for name, weight in weights.items()}
+    ours = {"heads.sequence.": f"heads.{pairs[0]}."} if len(pairs) == 1 else {}
+    for kind, (name, objective) in _task_heads(recipe).items():
+        own = f"heads.{kind}."
+        last = weights.get(f"{own}classify.weight")
+        if kind == "span" or (last is not None and len(last) == (objective.head.classes or 1)):
+            ours[own] = f"heads.{name}."
+            weights = weights | _in_order(own, weights, labels, objective.names)
+    return {_renamed(name, ours): weight for name, weight in weights.items()}
+
+
+def _renamed(name: str, ours: dict[str, str]) -> str:
+    return next((name.replace(theirs, mine, 1) for theirs, mine in ours.items() if name.startswith(theirs)), name)
+
+
+def _in_order(own: str, weights: dict[str, Tensor], theirs: tuple[str, ...], ours: tuple[str, ...]) -> dict[str, Tensor]:
+    """Return the last map of a head with its classes in our order, where they have the same names in another."""
+    known, wanted = ([label.casefold() for label in labels] for labels in (theirs, ours))
+    if known == wanted or sorted(known) != sorted(wanted) or len(set(known)) < len(known):
+        return {}
+    rows = [known.index(label) for label in wanted]
+    return {name: weights[name][rows] for name in (f"{own}classify.weight", f"{own}classify.bias")}
+
+
+def _task_heads(recipe: Recipe) -> dict[str, tuple[str, Objective]]:
+    """Return name and objective of the head of each kind of labelled task that a recipe has just one of."""
+    found: dict[str, dict[str, Objective]] = {}
+    for task, told in recipe.tasks.items():
+        for objective in told.objectives:
+            if objective.head.kind in DOWNSTREAM:
+                found.setdefault(objective.head.kind, {})[head_name(recipe.owner(task), objective)] = objective
+    return {kind: next(iter(named.items())) for kind, named in found.items() if len(named) == 1}
 
 
 def pair_heads(recipe: Recipe) -> list[str]:

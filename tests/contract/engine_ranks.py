@@ -18,7 +18,7 @@ from ptm_dist.recipe_io import recipe_from_json, recipe_to_json
 from ptm_dist.rng import RowDraws
 from ptm_dist.train.context import join, leave, meet_at
 from ptm_dist.train.engine import Engine
-from ptm_dist.train.module import PretrainingModel, parts_of, to_device
+from ptm_dist.train.module import PretrainingModel, count_of, parts_of, to_device
 from ptm_dist.train.state import read_state, write_state
 from tests.tiny import merged, tiny_recipe
 
@@ -88,8 +88,10 @@ def rows_of(recipe, step):
     return found
 
 
-def count_of(rows, kind):
-    return sum(len(row.targets[kind].labels) for row in rows)
+def shares_of(recipe, task, rows, world=1):
+    """Return what the sums of the losses of a step are multiplied with."""
+    batch = collate(rows, VOCABULARY.pad, len(rows))
+    return {objective.kind: objective.weight * world / count_of(objective, batch) for objective in recipe.tasks[task].objectives}
 
 
 def batches_of(rows, rank, world, number):
@@ -102,14 +104,14 @@ def active(recipe, task):
     return parts_of(task, recipe.tasks[task].objectives)
 
 
-def train(recipe, context):
+def train(recipe, context, steps=STEPS, rows_of=rows_of):
     """Return the state after each step, as whole tensors by name, on rank 0."""
     torch.manual_seed(0)
     engine = Engine(PretrainingModel(recipe, VOCABULARY), recipe, context)
     states = []
-    for step, (task, number) in enumerate(STEPS):
+    for step, (task, number) in enumerate(steps):
         rows = rows_of(recipe, step)
-        weights = {objective.kind: context.world / count_of(rows, objective.kind) for objective in recipe.tasks[task].objectives}
+        weights = shares_of(recipe, task, rows, context.world)
         for micro, batch in enumerate(batches_of(rows, context.rank, context.world, number)):
             engine.train(task, batch, weights, (step, micro))
         engine.step(1e-2, active(recipe, task))
@@ -125,8 +127,7 @@ def move(recipe, context, source, directory):
     fresh = read_state(engine, source) if source.exists() else []
     write(engine, directory / "loaded")
     rows = rows_of(recipe, 0)
-    (objective,) = recipe.tasks["lm"].objectives
-    weights = {objective.kind: context.world / count_of(rows, objective.kind)}
+    weights = shares_of(recipe, "lm", rows, context.world)
     for micro, batch in enumerate(batches_of(rows, context.rank, context.world, 2)):
         engine.train("lm", batch, weights, (0, micro))
     engine.step(1e-2, active(recipe, "lm"))
@@ -156,7 +157,7 @@ def whole_state(engine, context):
     return whole
 
 
-def reference(recipe):
+def reference(recipe, steps=STEPS, rows_of=rows_of):
     """Return the same from one process that knows neither ranks nor micro-batches nor DeepSpeed."""
     torch.manual_seed(0)
     model = PretrainingModel(recipe, VOCABULARY)
@@ -165,9 +166,9 @@ def reference(recipe):
     for parameter in names.values():
         optimizer.init_state(parameter)
     states = []
-    for step, (task, _) in enumerate(STEPS):
+    for step, (task, _) in enumerate(steps):
         rows = rows_of(recipe, step)
-        weights = {objective.kind: 1.0 / count_of(rows, objective.kind) for objective in recipe.tasks[task].objectives}
+        weights = shares_of(recipe, task, rows)
         (batch,) = batches_of(rows, 0, 1, 1)
         optimizer.zero_grad()
         model(task, *to_device(batch, torch.device("cpu")), weights)[0].backward()
@@ -214,7 +215,7 @@ def overflow(context, stage, path):
         rows = rows_of(recipe, 0)
         (batch,) = batches_of(rows, context.rank, context.world, 1)
         engine.prepare()
-        engine.train("lm", batch, {"masked_lm": context.world / count_of(rows, "masked_lm")}, (0, 0))
+        engine.train("lm", batch, shares_of(recipe, "lm", rows, context.world), (0, 0))
         told.append((*engine.step(1e-2, active(recipe, "lm")), engine.loss_scale.value))
         states.append(whole_state(engine, context))
     if context.rank == 0:

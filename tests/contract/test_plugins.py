@@ -16,16 +16,20 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ptm_dist.corpus import SOURCES, TOKENIZERS, UNITS
+from ptm_dist.corpus.labelled import READERS
 from ptm_dist.corpus.tokenizer import ByteBPE, load_tokenizer
 from ptm_dist.data.batch import HeadKind, HeadSpec, Row, Targets, collate
 from ptm_dist.data.characters import character_ids
 from ptm_dist.data.document import LETTERS, WORD, TokenizedDocument, tokens
-from ptm_dist.data.example import NO_LABEL, pack, row, row_starts
+from ptm_dist.data.example import ENDS, NO_LABEL, STARTS, pack, row, row_starts
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError
 from ptm_dist.formats import FORMATS
+from ptm_dist.formats.labelled import LabelledFormat
 from ptm_dist.models import FAMILIES
+from ptm_dist.models.downstream import DOWNSTREAM
 from ptm_dist.objectives import OBJECTIVES
+from ptm_dist.objectives.downstream import Downstream
 from ptm_dist.optimizers import OPTIMIZERS
 from ptm_dist.rates import RATES
 from ptm_dist.recipe_io import dump_recipe, load_recipe, recipe_from_json, recipe_to_json
@@ -34,6 +38,7 @@ from tests.tiny import tiny_recipe
 
 TABLES = {
     "sources.own": SOURCES,
+    "sources.own.reader": READERS,
     "corpus.units": UNITS,
     "tokenizer": TOKENIZERS,
     "tasks.mlm.format": FORMATS,
@@ -64,13 +69,14 @@ atexit.register(shutil.rmtree, OTHERS, ignore_errors=True)
 for _name, _data in ByteBPE(vocab_size=300).train(iter(["The quick brown fox. " * 9])).items():
     (OTHERS / _name).write_bytes(_data)
 SMALL["folder"] = str(OTHERS)
-REQUIRED = {"integer": 8, "number": 0.5, "string": "x", "boolean": True, "array": ["x"]}
+SMALL |= {"choices": 2, "reader": {"kind": "squad"}, "train": ["x"], "first": "text"}
+REQUIRED = {"integer": 8, "number": 0.5, "string": "x", "boolean": True, "array": ["x", "y"]}
 
 
 def small(found):
     """Return a plug-in with small dimensions, and something plain for what it requires."""
     schema = found.model_json_schema()
-    asked = {name: schema["properties"][name] for name in schema.get("required", ())}
+    asked = {name: schema["properties"][name] for name in schema.get("required", ()) if name not in SMALL}
     required = {name: field["enum"][0] if "enum" in field else REQUIRED[field["type"]] for name, field in asked.items()}
     return found.model_validate(required | {name: value for name, value in SMALL.items() if name in found.model_fields}, strict=False)
 
@@ -121,15 +127,30 @@ class TestEveryPlugin:
         assert str(error.value) == f"{place}.kind: unknown kind '{kind}x'; did you mean '{kind}'?"
 
 
+ASKING = {found.reads_format: found for found in OBJECTIVES.values() if issubclass(found, Downstream)}
+"""An objective for each kind of format of labelled items."""
+
+
+def labelled_kind(place, kind):
+    """Return the format of labelled items that is needed beside a plug-in, if one is."""
+    if place.startswith("sources"):
+        return "questions" if place.endswith("reader") or kind == "labelled" else None
+    return kind if kind in ASKING else getattr(OBJECTIVES.get(kind), "reads_format", None)
+
+
 def put(place, settings):
     """Return a recipe in which a plug-in fits at a place, with its settings there."""
     plain = recipe_to_json(tiny_recipe(model={"positions": 512}))
     plain["corpus"]["units"] = {"kind": "english"}
     plain["batch"] = {"rows": 8, "lanes": 8}
-    if place.startswith("tasks"):
-        kind = settings.get("kind") if isinstance(settings, dict) else None
-        if kind in {"word_streams", "bidirectional_lm"}:  # These two go together only.
-            plain["tasks"]["mlm"] |= {"format": {"kind": "word_streams", "length": 8}, "objectives": [{"kind": "bidirectional_lm"}]}
+    kind = settings.get("kind") if isinstance(settings, dict) else None
+    if layout := labelled_kind(place, kind):
+        fitting = OBJECTIVES[kind] if kind in OBJECTIVES else ASKING[layout]
+        plain["sources"]["own"] = small(SOURCES["labelled"]).model_dump(mode="json")
+        plain["tasks"]["mlm"]["format"] = small(FORMATS[layout]).model_dump(mode="json")
+        plain["tasks"]["mlm"]["objectives"] = [small(fitting).model_dump(mode="json")]
+    if place.startswith("tasks") and kind in {"word_streams", "bidirectional_lm"}:  # These two go together only.
+        plain["tasks"]["mlm"] |= {"format": {"kind": "word_streams", "length": 8}, "objectives": [{"kind": "bidirectional_lm"}]}
     *parents, last = place.split(".")
     node = plain
     for key in parents:
@@ -160,7 +181,7 @@ class Outside(BaseModel):
     words: tuple[str, ...] = ("a", "b")
 
 
-@pytest.mark.parametrize("place", TABLES)
+@pytest.mark.parametrize("place", [place for place in TABLES if place != "sources.own.reader"])
 class TestPluginsFromOutside:
     def test_they_are_found_by_module_and_class(self, place, tmp_path):
         recipe = put(place, {"kind": f"{__name__}:Outside", "words": ["c"]})
@@ -197,6 +218,7 @@ class TestPluginsFromOutside:
 
 
 CLASSIFIERS = [HeadSpec("sequence", 3), HeadSpec("tokens", 2)]
+LABELLED = [HeadSpec("text", 3), HeadSpec("tags", 5), HeadSpec("value"), HeadSpec("choice"), HeadSpec("span")]
 LANGUAGE_MODELS = [HeadSpec(kind) for kind in get_args(HeadKind) if kind.endswith("_lm")]
 
 
@@ -292,6 +314,72 @@ class TestFamilies:
             backbone(*micro_batch([plugin.longest + 1]))
 
 
+@pytest.mark.parametrize("spec", LABELLED, ids=lambda spec: spec.kind)
+@each(FAMILIES)
+class TestFamiliesOnLabelledTasks:
+    """Three rows; classes of a row are asked at its first token, the others at several."""
+
+    LENGTHS = (5, 9, 16)
+
+    def built(self, plugin, spec):
+        torch.manual_seed(0)
+        backbone = plugin.backbone(VOCABULARY).eval()
+        return backbone, plugin.head(spec, backbone, VOCABULARY).eval()
+
+    def asked(self, spec, row):
+        """Return positions and labels of a row of a batch."""
+        places = [0] if spec.kind in {"text", "value"} else [0, 1, 3, 4]
+        labels = {"text": [row], "value": [0.5 * row], "tags": [4, 0, row, 1], "choice": [0, 1, 0, 0], "span": [0, STARTS, 0, ENDS]}
+        return torch.tensor(places), torch.tensor(labels[spec.kind])
+
+    def test_logits_are_finite_and_losses_of_rows_add_up(self, plugin, spec):
+        backbone, head = self.built(plugin, spec)
+        inputs, lengths = micro_batch(self.LENGTHS)
+        hidden = head.encode(backbone.read(inputs, lengths), lengths)
+        found = [self.asked(spec, row) for row in range(3)]
+        positions = torch.cat([row * hidden.shape[1] + places for row, (places, _) in enumerate(found)])
+        labels = torch.cat([labels for _, labels in found])
+        logits = head(hidden, positions)
+        assert logits.shape[0] == len(positions)
+        assert logits.shape[1:] == {"text": (3,), "tags": (5,), "span": (2,)}.get(spec.kind, ())
+        assert torch.isfinite(logits).all()
+        whole, alone = head.loss(hidden, positions, labels), []
+        for number, length in enumerate(self.LENGTHS):
+            cut = {name: values[number : number + 1, :length] for name, values in inputs.items()}
+            own = head.encode(backbone.read(cut, lengths[number : number + 1]), lengths[number : number + 1])
+            alone.append(head.loss(own, *found[number]))
+        assert whole.sum.item() == pytest.approx(sum(loss.sum.item() for loss in alone), rel=1e-5)
+        assert whole.targets == sum(loss.targets for loss in alone) == (12 if spec.kind == "tags" else 3)
+        assert whole.correct == sum(loss.correct for loss in alone)
+
+    def test_what_is_not_asked_costs_nothing(self, plugin, spec):
+        backbone, head = self.built(plugin, spec)
+        inputs, lengths = micro_batch(self.LENGTHS)
+        hidden, nothing = head.encode(backbone.read(inputs, lengths), lengths), torch.zeros(0, dtype=torch.int64)
+        loss = head.loss(hidden, nothing, nothing)
+        assert (loss.sum.item(), loss.targets, int(loss.correct)) == (0.0, 0, 0)
+        assert loss.sum.requires_grad
+        assert len(head(hidden, nothing)) == 0
+
+    def test_every_parameter_is_trained(self, plugin, spec):
+        backbone, head = self.built(plugin, spec)
+        inputs, lengths = micro_batch(self.LENGTHS)
+        hidden = head.encode(backbone.read(inputs, lengths), lengths)
+        found = [self.asked(spec, row) for row in range(3)]
+        positions = torch.cat([row * hidden.shape[1] + places for row, (places, _) in enumerate(found)])
+        head.loss(hidden, positions, torch.cat([labels for _, labels in found])).sum.backward()
+        # A softmax does not feel what is added to all scores alike.
+        assert [name for name, parameter in head.named_parameters() if parameter.grad is None] == []
+        quiet = {"pooler.dense.weight", "pooler.dense.bias", "mask_vector"}
+        assert [name for name, parameter in backbone.named_parameters() if parameter.grad is None and name not in quiet] == []
+
+
+@each(FAMILIES)
+def test_families_say_how_they_lay_texts(plugin):
+    assert plugin.joining.place(7) == (6 if plugin.joining.summary == "last" else 0)
+    assert {spec.kind for spec in LABELLED} == DOWNSTREAM
+
+
 def example(length, seed):
     """Return a row with everything that an objective reads."""
     draws = Draws(seed, "example")
@@ -305,9 +393,29 @@ def example(length, seed):
         "letters": np.array([f"w{token}".encode() for token in tokens], f"S{LETTERS}"),
         "targets": targets.astype(np.uint16),
         "label": np.array(1),
+        "value": np.array(0.25 * length, np.float32),
+        "pick": picks(length, draws),
         "reuse": np.array(length // 3),
     }
     return Row({"tokens": tokens.astype(np.uint16)} | fields, {"earlier": EARLIER})
+
+
+def picks(length, draws):
+    """Return where an answer may be picked, starts and ends."""
+    pick = (draws.integers(length, 2) * NO_LABEL).astype(np.uint8)
+    first, last = sorted(draws.integers(2, length))
+    pick[[first, last]] = 0
+    pick[first] |= STARTS
+    pick[last] |= ENDS
+    return pick
+
+
+def example_for(plugin, length, seed):
+    """Return a row that an objective may see: two sequences laid end to end where it chooses between them."""
+    found = example(length, seed)
+    return (
+        Row(found.inputs | {"part": np.arange(length, dtype=np.uint8) * 2 // length}, found.targets) if plugin.kind == "choose" else found
+    )
 
 
 EARLIER = Targets(np.array([0]), np.array([1]))
@@ -332,7 +440,7 @@ class TestObjectives:
     def test_a_row_is_changed_the_same_way_in_whatever_company(self, plugin, rows, seed, step, random):
         def changed(numbers):
             draws = RowDraws(seed, "train", [rows[number][2:] for number in numbers])
-            return plugin.corrupt([example(*rows[number][:2]) for number in numbers], VOCABULARY, draws, step)
+            return plugin.corrupt([example_for(plugin, *rows[number][:2]) for number in numbers], VOCABULARY, draws, step)
 
         together = changed(range(len(rows)))
         order = random.sample(range(len(rows)), len(rows))
@@ -343,24 +451,27 @@ class TestObjectives:
     @given(length=st.integers(2, 60), seed=st.integers(0, 2**32))
     @settings(deadline=None, max_examples=50)
     def test_rows_keep_their_length_and_get_targets_in_it(self, plugin, length, seed):
-        before = example(length, seed)
+        before = example_for(plugin, length, seed)
         (found,) = plugin.corrupt([before], VOCABULARY, RowDraws(seed, "train", [(0, 0)]))
-        assert equal(before, example(length, seed))
-        assert all(found.inputs[name].shape == values.shape for name, values in before.inputs.items())
-        assert {len(values) for values in found.inputs.values() if values.ndim} == {length}
+        assert equal(before, example_for(plugin, length, seed))
+        laid = before.beside(VOCABULARY.pad)
+        assert all(found.inputs[name].shape == values.shape for name, values in laid.inputs.items())
+        assert {len(values) for values in found.inputs.values() if values.ndim} == {-(-length // 2) if plugin.kind == "choose" else length}
         assert found.targets["earlier"] is EARLIER
         assert found.targets.keys() == {"earlier", plugin.kind}
         positions, labels = found.targets[plugin.kind]
         assert positions.shape == labels.shape
-        assert ((positions >= 0) & (positions < length)).all()
+        assert ((positions >= 0) & (positions < laid.inputs["tokens"].size)).all()
         assert ((labels >= 0) & (labels < (plugin.head.classes or VOCABULARY.size))).all()
-        assert plugin.head.classes or plugin.predictable(VOCABULARY)[labels].all()
+        assert not plugin.head.over_vocabulary or plugin.predictable(VOCABULARY)[labels].all()
+        assert 0 <= plugin.count(labels) <= len(labels)
+        assert len(plugin.names) in {0, 2}
         assert ((found.inputs["tokens"] >= 0) & (found.inputs["tokens"] < VOCABULARY.size)).all()
 
     def test_it_reads_what_it_says_and_no_more(self, plugin):
-        before = example(40, 0)
-        assert plugin.reads <= before.inputs.keys()
-        needed = plugin.reads | {"tokens", "label"}
+        before = example_for(plugin, 40, 0)
+        assert plugin.reads <= before.inputs.keys() | {"part"}
+        needed = plugin.reads | {"tokens", "label", "value"}
         draws = RowDraws(0, "train", [(0, 0)])
         (all_of_it,) = plugin.corrupt([before], VOCABULARY, draws)
         (part,) = plugin.corrupt([before.without(frozenset(before.inputs) - needed)], VOCABULARY, draws)
@@ -383,7 +494,7 @@ documents = st.lists(st.lists(labelled_pieces, max_size=6), max_size=6).map(
 )
 
 
-@each(FORMATS)
+@each({kind: found for kind, found in FORMATS.items() if not issubclass(found, LabelledFormat)})
 class TestFormats:
     @given(documents=documents)
     @settings(deadline=None, max_examples=50)
@@ -423,6 +534,13 @@ class TestFormats:
         assert skipped.total() == 0
         assert list(plugin.examples(nothing, VOCABULARY, skipped)) == []
         assert +skipped == {"empty": 2}
+
+
+@each({kind: found for kind, found in FORMATS.items() if issubclass(found, LabelledFormat)})
+def test_formats_of_labelled_items_refuse_documents_and_somebody_asks_for_what_they_give(plugin):
+    with pytest.raises(ConfigError, match="reads labelled items, not documents"):
+        plugin.examples([], VOCABULARY, Counter())
+    assert plugin.kind in ASKING
 
 
 @each(TOKENIZERS)

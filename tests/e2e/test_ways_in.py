@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from ptm_dist.train.attempt import reading_of, schedule_of
 from ptm_dist.train.context import WorkerContext
 from ptm_dist.train.launch import launch
 from ptm_dist.train.module import PretrainingModel
-from tests.tiny import STEPS, ledger, ptm
+from tests.tiny import STEPS, command, ledger, ptm
 
 PLAN = {"PTM_TESTING": "1", "PTM_FAULTS": json.dumps([{"point": "step.begin", "rank": 1, "step": 13, "action": "kill", "count": 1}])}
 GOLDEN = Path(__file__).parent.parent / "golden" / "losses.json"
@@ -119,3 +120,20 @@ def test_what_fits_follows_from_memory(make_run, monkeypatch):
         free = int((states + rows * 1.5 * row_bytes) / 0.8)
         monkeypatch.setattr(choices, "free_bytes", lambda _, free=free: free)
         assert choices.largest_micro(recipe, alone, schedule, reader)[0] == fits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_prepares_its_data_stops_when_asked(tmp_path, number):
+    words = command(
+        "train", Path(__file__).parents[2] / "configs" / "quickstart.yaml", "--run", tmp_path / "run", "--cache", tmp_path / "data"
+    )
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        for line in process.stdout:
+            if line.startswith("prepare documents"):
+                break
+        process.send_signal(number)
+        process.send_signal(number if number == signal.SIGTERM else 0)  # Slurm asks more than once.
+        _, told = process.communicate(timeout=120)
+    assert process.returncode == 11, told
+    assert told == "exit 11: stopped; what was finished is kept, and the same command goes on from there\n"

@@ -41,6 +41,7 @@ WORKERS = [
     STEP,
     BUSY,
     told("evaluated", 1012.0, step=17, task="mlm", objective="masked_lm", **FIGURES, sources={"own": FIGURES | {"loss": 1.0}}),
+    told("probed", 1012.0, step=17, probe="mood", accuracy=0.75, loss=0.5, baseline_accuracy=0.6, rows=100),
     told("evaluation_finished", 1012.0, step=17, seconds=0.75),
     told("checkpoint_saved", 1014.0, step=17, seconds=1.5, bytes=5000, path="p"),
     told("checkpoint_failed", 1015.0, step=18, seconds=0.5, reason="full"),

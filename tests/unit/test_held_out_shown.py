@@ -78,3 +78,11 @@ def test_names_for_the_card_and_rows_for_a_frame(tmp_path):
     frame = run.evaluations()
     assert list(frame["source"]) == ["", "books", "wiki", "", "books"]
     assert list(frame["loss"]) == [5.5, 5.0, 5.75, 0.5, 0.25]
+
+
+def test_the_speed_is_that_of_the_workers_clock_however_late_news_come():
+    printed = io.StringIO()
+    display = Display(Console(file=printed, width=200), None)
+    display.event({"event": "attempt_started", "attempt": 2, "time": 1000.0, "step": 600, "total_steps": 610, "world": 2, "metrics": ""})
+    display.event({"event": "step", "time": 1000.5, "step": 600, "loss": 1.0, "tokens": 1000, "seconds": 0.5})
+    assert "step 601 of 610  loss 1.000  2,000 tokens/s  4 s left" in printed.getvalue()

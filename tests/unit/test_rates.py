@@ -81,3 +81,21 @@ def test_rates_rise_to_the_peak_and_never_rise_again(kind, warmup, total):
     assert all(0 <= factor <= 1 for factor in factors)
     assert all(one <= other for one, other in pairwise(factors[:warmup]))
     assert all(one >= other for one, other in pairwise(factors[warmup:]))
+
+
+@pytest.mark.parametrize("kind", sorted(RATES.keys() - {"constant"}))
+def test_a_warm_up_may_be_a_share_of_all_steps(kind):
+    """Rounded down, as Google's code does: 6 % of 250 steps are 15."""
+    share, steps = (RATES[kind](warmup_steps=warmup) for warmup in ("6 %", 15))
+    assert [share.factor(step, 250) for step in range(250)] == [steps.factor(step, 250) for step in range(250)]
+
+
+def test_a_warm_up_of_less_than_a_step_is_none():
+    assert RATES["linear"](warmup_steps="0.2 %", first_update="rests").factor(0, 100) == 1.0
+    assert RATES["noam"](warmup_steps="0.2 %").factor(0, 100) == 1.0
+
+
+@pytest.mark.parametrize("wrong", ["6", "six %", "-1 %", "100 %"])
+def test_a_share_that_is_none_is_refused(wrong):
+    with pytest.raises(ValueError, match="warmup_steps"):
+        RATES["linear"](warmup_steps=wrong)

@@ -11,10 +11,11 @@ from ptm_dist.models.interop.bert import BertLayout
 from ptm_dist.models.interop.decoder import Gpt2Layout, GptLayout
 from ptm_dist.models.interop.elmo import ElmoLayout
 from ptm_dist.models.interop.ernie import ErnieLayout
-from ptm_dist.models.interop.folder import Tensors, read_folder
+from ptm_dist.models.interop.folder import CONFIG, Tensors, read_folder
 from ptm_dist.models.interop.layout import Layout
 from ptm_dist.models.interop.roberta import RobertaLayout
 from ptm_dist.models.interop.xlnet import XlnetLayout
+from ptm_dist.store import read_json
 
 LAYOUTS: Final[dict[str, Layout]] = {
     "albert": AlbertLayout(),
@@ -26,6 +27,18 @@ LAYOUTS: Final[dict[str, Layout]] = {
     "roberta": RobertaLayout(),
     "xlnet": XlnetLayout(),
 }
+
+
+def read_labels(directory: Path) -> tuple[str, ...]:
+    """Return the names of what the head of a labelled task in a Hugging Face folder tells apart, in their order, if they were given any.
+
+    Raises:
+        DataUnavailableError: config.json is missing.
+
+    """
+    names = read_json(directory / CONFIG).get("id2label") or {}
+    found = tuple(str(names.get(str(number), "")) for number in range(len(names)))
+    return () if found == tuple(f"LABEL_{number}" for number in range(len(found))) else found
 
 
 def read_model(directory: Path) -> tuple[Any, Tensors]:

@@ -1,4 +1,4 @@
-"""ALBERT as AlbertModel, AlbertForMaskedLM or AlbertForPreTraining, and back."""
+"""ALBERT as AlbertModel, AlbertForMaskedLM, AlbertForPreTraining, or with the head of a labelled task, and back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import torch
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError
 from ptm_dist.models.albert import Albert, SharingEncoder
-from ptm_dist.models.interop.encoder import DEFAULTS, FIELDS, SegmentedLayout, embedding_names
+from ptm_dist.models.interop.encoder import (
+    DEFAULTS,
+    FIELDS,
+    SegmentedLayout,
+    embedding_names,
+    task_classes,
+    task_dropouts,
+    task_names,
+)
 from ptm_dist.models.interop.folder import Config, Tensors
 
 WIDEN = "albert.encoder.embedding_hidden_mapping_in"
@@ -55,7 +63,10 @@ class AlbertLayout(SegmentedLayout):
         "heads.masked_lm.norm": "predictions.LayerNorm",
         "heads.masked_lm.project.bias": "predictions.bias",
         "heads.sequence.classify": "sop_classifier.classifier",
+        **task_names("albert.pooler"),
     }
+    tasks: ClassVar = task_classes("Albert")
+    task_dropouts: ClassVar = task_dropouts("classifier_dropout_prob")
     copies: ClassVar = {"predictions.decoder.weight": WORDS, "predictions.decoder.bias": "predictions.bias"}
     unused: ClassVar = (r"position_ids$", r"token_type_ids$")
 

@@ -1,4 +1,4 @@
-"""ELMo as safetensors beside JSON, since transformers has no such class, and back."""
+"""ELMo as safetensors beside JSON, since transformers has no such class, and back; without heads of labelled tasks."""
 
 from __future__ import annotations
 

@@ -74,6 +74,25 @@ PREDICTION_NAMES = {
 """The heads of BertForPreTraining and ErnieForPreTraining."""
 
 
+def task_names(pooler: str) -> dict[str, str]:
+    """Return the names of the heads of labelled tasks; where our backbone has no pooler, that of a head has its place."""
+    summarised = {"classify": "classifier", "summary.dense": pooler}
+    found = {f"heads.{kind}.{ours}": theirs for kind in ("text", "value", "choice") for ours, theirs in summarised.items()}
+    return found | {"heads.tags.classify": "classifier", "heads.span.classify": "qa_outputs"}
+
+
+def task_classes(family: str) -> dict[str, str]:
+    """Return the classes that have these heads."""
+    classes = {"text": "SequenceClassification", "value": "SequenceClassification", "choice": "MultipleChoice"}
+    classes |= {"tags": "TokenClassification", "span": "QuestionAnswering"}
+    return {kind: f"{family}For{name}" for kind, name in classes.items()}
+
+
+def task_dropouts(key: str) -> dict[str, str]:
+    """Return what config.json calls the dropout of each of these heads that has one."""
+    return dict.fromkeys(("text", "value", "choice", "tags"), key)
+
+
 class SegmentedLayout(Layout):
     """A family with segments and pooler whose heads are BERT's."""
 
@@ -83,11 +102,19 @@ class SegmentedLayout(Layout):
     unused: ClassVar = (r"position_ids$", r"token_type_ids$")
     heads: ClassVar = {"masked_lm": HeadSpec("masked_lm"), "sequence": PAIR}
     class_prefix: ClassVar[str]
+    task_dropouts: ClassVar = task_dropouts("classifier_dropout")
 
     def architecture(self, heads: Any) -> str:
         """Return the class that has these heads."""
         suffix = {(): "Model", ("masked_lm",): "ForMaskedLM", ("masked_lm", "sequence"): "ForPreTraining"}
         return self.class_prefix + suffix.get(tuple(heads), "ForNextSentencePrediction")
+
+    def for_task(self, weights: Tensors, settings: Any, kind: str) -> tuple[Tensors, Any]:
+        """Leave the pooler behind where no head reads it: the class has none."""
+        if kind not in {"tags", "span"}:
+            return weights, settings
+        weights = {name: weight for name, weight in weights.items() if not name.startswith("backbone.pooler.")}
+        return weights, settings.model_copy(update={"pooler": False})
 
     def config_of(self, settings: Any, vocabulary: Vocabulary) -> Config:
         """Return activation, positions and segments."""

@@ -1,4 +1,4 @@
-"""ERNIE as ErnieModel, ErnieForMaskedLM or ErnieForPreTraining, and back."""
+"""ERNIE as ErnieModel, ErnieForMaskedLM, ErnieForPreTraining, or with the head of a labelled task, and back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from typing import Any, ClassVar
 
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.models.ernie import Ernie
-from ptm_dist.models.interop.encoder import DEFAULTS, PREDICTION_NAMES, SegmentedLayout, copies_of, embedding_names, layer_names
+from ptm_dist.models.interop.encoder import (
+    DEFAULTS,
+    PREDICTION_NAMES,
+    SegmentedLayout,
+    copies_of,
+    embedding_names,
+    layer_names,
+    task_classes,
+    task_names,
+)
 from ptm_dist.models.interop.folder import Config, Tensors
 
 
@@ -22,8 +31,10 @@ class ErnieLayout(SegmentedLayout):
         **embedding_names("ernie."),
         **layer_names("ernie."),
         **PREDICTION_NAMES,
+        **task_names("ernie.pooler.dense"),
         "backbone.tables.task_types": "ernie.embeddings.task_type_embeddings",
     }
+    tasks: ClassVar = task_classes("Ernie")
     copies: ClassVar = copies_of("ernie.embeddings.word_embeddings.weight")
 
     def config_of(self, settings: Any, vocabulary: Vocabulary) -> Config:

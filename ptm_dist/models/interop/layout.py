@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -19,9 +20,35 @@ from ptm_dist.models.interop.folder import Config, Tensors, require_tensors
 PAIR: HeadSpec = HeadSpec("sequence", 2)
 """The head that tells true pairs of sentences; the only classifier that Hugging Face's pretraining classes have a place for."""
 
+INSTEAD: Final = "The run itself predicts: ptm model predict RUN; ptm checkpoint convert makes one file of it to carry elsewhere."
+"""What to do with a model that transformers has no class for."""
+
+
+@dataclass(frozen=True)
+class TaskHead:
+    """The head of a labelled task; `names` are its classes or tags in the order of their numbers."""
+
+    spec: HeadSpec
+    names: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> Config:
+        """What every class of transformers with such a head wants to know."""
+        if self.spec.kind == "value":
+            return {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}, "problem_type": "regression"}
+        if not self.names:
+            return {}
+        numbers = {name: number for number, name in enumerate(self.names)}
+        found = {"id2label": {str(number): name for name, number in numbers.items()}, "label2id": numbers}
+        return found | ({"problem_type": "single_label_classification"} if self.spec.kind == "text" else {})
+
 
 class Layout:
-    """The table of a family. Our weights go by the names of the pretraining module; the head of pairs of sentences is `sequence`."""
+    """The table of a family.
+
+    Our weights go by the names of the pretraining module; the head of pairs of sentences is `sequence`, that of a labelled task has the
+    name of its kind.
+    """
 
     family: ClassVar[type[BaseModel]]
     model_type: ClassVar[str]
@@ -49,28 +76,39 @@ class Layout:
     """The heads that have a place in transformers, by our name."""
     always: ClassVar[tuple[str, ...]] = ()
     """Heads without weights of their own: every model has them."""
+    tasks: ClassVar[Mapping[str, str]] = {}
+    """The class of transformers that has the head of each kind of labelled task."""
+    task_dropouts: ClassVar[Mapping[str, str]] = {}
+    """What config.json calls the dropout of that head."""
 
     def architecture(self, heads: Iterable[str]) -> str:
         """Return the class of transformers that has these heads."""
         raise NotImplementedError
 
-    def to_hugging_face(self, weights: Tensors, settings: Any, vocabulary: Vocabulary) -> tuple[Config, Tensors]:
-        """Return config.json and the tensors; heads without a place in transformers stay behind.
+    def to_hugging_face(
+        self, weights: Tensors, settings: Any, vocabulary: Vocabulary, task: TaskHead | None = None
+    ) -> tuple[Config, Tensors]:
+        """Return config.json and the tensors; heads without a place in transformers stay behind, of labelled tasks all but that of `task`.
 
         Raises:
             ConfigError: the class of transformers cannot compute what this model computes, or weights are missing or misshapen.
 
         """
-        heads = [head for head in self.heads if head in self.always or any(name.startswith(f"heads.{head}.") for name in weights)]
+        if task:
+            self._require_class(task.spec)
+            weights, settings = self.for_task(weights, settings, task.spec.kind)
+        heads = {task.spec.kind: task.spec} if task else self._pretrained_heads(weights, lambda head: (f"heads.{head}.",))
         shapes = self._shapes(settings, vocabulary, heads)
         kept = {name: weight for name, weight in weights.items() if name.startswith(("backbone.", *(f"heads.{head}." for head in heads)))}
         require_tensors(kept, shapes, "weights")
-        config = {"architectures": [self.architecture(heads)], "model_type": self.model_type, **self.fixed}
+        made = self.tasks[task.spec.kind] if task else self.architecture(heads)
+        config = {"architectures": [made], "model_type": self.model_type, **self.fixed}
         config |= {theirs: getattr(settings, ours) for ours, theirs in self.fields.items()}
         config |= {"vocab_size": vocabulary.size, "pad_token_id": vocabulary.pad, "bos_token_id": vocabulary.begin}
         config |= {"eos_token_id": vocabulary.end, "dtype": str(next(iter(kept.values())).dtype).removeprefix("torch.")}
         tensors = {self.theirs(name, settings): self._turned(name, kept[name]) for name in shapes}
-        return config | self.config_of(settings, vocabulary), self.tensors_out(tensors, settings)
+        config |= self.config_of(settings, vocabulary) | (self._task_config(task) if task else {})
+        return config, self.tensors_out(tensors, settings)
 
     def from_hugging_face(self, config: Config, tensors: Tensors) -> tuple[Any, Tensors]:
         """Return the family's settings and weights.
@@ -80,14 +118,24 @@ class Layout:
 
         """
         config = {**self.fixed, **self.defaults, **config}
-        tensors = self._clean(tensors)
+        spec = self._task_of(config, tensors)
+        tensors = self.cleaned(tensors, self._prefixes(spec.kind) if spec else ())
         settings = self._settings(config, tensors)
-        heads = [head for head in self.heads if head in self.always or any(name.startswith(self._prefixes(head)) for name in tensors)]
+        heads = {spec.kind: spec} if spec else self._pretrained_heads(tensors, self._prefixes)
         shapes = self._shapes(settings, self.vocabulary(config), heads)
         wanted = {self.theirs(name, settings): shape[::-1] if self._is_turned(name) else shape for name, shape in shapes.items()}
         require_tensors(tensors, wanted | self.extra_shapes(settings), "tensors")
         tensors = self.tensors_in(tensors, settings)
         return settings, {name: self._turned(name, tensors[self.theirs(name, settings)]) for name in shapes}
+
+    def for_task(self, weights: Tensors, settings: Any, kind: str) -> tuple[Tensors, Any]:
+        """Return weights and settings without what the class for a labelled task has no place for; a family overrides this.
+
+        Raises:
+            ConfigError: that class cannot compute what this model computes.
+
+        """
+        return weights, settings
 
     def config_of(self, settings: Any, vocabulary: Vocabulary) -> Config:
         """Return what config.json says that no table can; a family overrides this.
@@ -157,8 +205,15 @@ class Layout:
                 return ours
         raise ConfigError(f"config.json: {key} is {config[key]!r}, ptm_dist has {', '.join(self.activations.values())}.")
 
-    def _clean(self, tensors: Tensors) -> Tensors:
-        kept = {name: tensor for name, tensor in tensors.items() if not any(re.search(pattern, name) for pattern in self.unused)}
+    def cleaned(self, tensors: Tensors, needed: tuple[str, ...] = ()) -> Tensors:
+        """Return tensors by their full names, without copies and, but for what begins with `needed`, without what carries nothing.
+
+        Raises:
+            ConfigError: what should be a copy is none.
+
+        """
+        unused = {name for name in tensors if any(re.search(pattern, name) for pattern in self.unused) and not name.startswith(needed)}
+        kept = {name: tensor for name, tensor in tensors.items() if name not in unused}
         if self.prefix and not any(name.startswith(self.prefix) for name in kept):
             known = tuple(self.names.values())
             kept = {name if name.startswith(known) else self.prefix + name: tensor for name, tensor in kept.items()}
@@ -169,14 +224,42 @@ class Layout:
         moved = {original: kept[copy] for copy, original in self.copies.items() if copy in kept and original not in kept}
         return {name: tensor for name, tensor in (kept | moved).items() if name not in self.copies}
 
+    def _pretrained_heads(self, tensors: Tensors, prefixes: Callable[[str], tuple[str, ...]]) -> dict[str, HeadSpec]:
+        """Return the heads of pretraining that have tensors."""
+        found = [head for head in self.heads if head in self.always or any(name.startswith(prefixes(head)) for name in tensors)]
+        return {head: self.heads[head] for head in found}
+
+    def _task_of(self, config: Config, tensors: Tensors) -> HeadSpec | None:
+        """Return the head of a labelled task that a folder has, by the name of its class; tensors tell how many classes there are."""
+        kinds = [kind for kind, name in self.tasks.items() if name == (config.get("architectures") or [""])[0]]
+        own = tuple(name for kind in kinds[:1] for name in self._prefixes(kind) if not name.startswith(self.prefix))
+        if not any(name.startswith(own) for name in tensors):
+            return None
+        last = tensors.get(f"{self.names.get(f'heads.{kinds[0]}.classify')}.weight")
+        classes = 0 if last is None else len(last)
+        kind = "value" if "value" in kinds and classes == 1 else kinds[0]
+        return HeadSpec(kind, classes if kind in {"text", "tags"} else 0)
+
+    def _require_class(self, spec: HeadSpec) -> None:
+        name = self.model_type
+        if spec.kind not in self.tasks:
+            have = f"it has {', '.join(sorted(set(self.tasks.values())))}" if self.tasks else "it has none for this family"
+            raise ConfigError(f"transformers has no class for a head of kind {spec.kind} over {name}; {have}. {INSTEAD}")
+        if spec.views > 1:
+            raise ConfigError(f"no class of transformers reads a text in {spec.views} orders and adds up. Train with views: 1. {INSTEAD}")
+
+    def _task_config(self, task: TaskHead) -> Config:
+        kind = task.spec.kind
+        return task.labels | ({self.task_dropouts[kind]: task.spec.dropout} if kind in self.task_dropouts else {})
+
     def _prefixes(self, head: str) -> tuple[str, ...]:
         return tuple(theirs for ours, theirs in self.names.items() if ours.startswith(f"heads.{head}."))
 
-    def _shapes(self, settings: Family, vocabulary: Vocabulary, heads: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    def _shapes(self, settings: Family, vocabulary: Vocabulary, heads: Mapping[str, HeadSpec]) -> dict[str, tuple[int, ...]]:
         """Return the stored shape of every parameter of the backbone and these heads, shared ones once."""
         with torch.device("meta"):
             backbone = settings.backbone(vocabulary)
-            made = nn.ModuleDict({head: settings.head(self.heads[head], backbone, vocabulary) for head in heads})
+            made = nn.ModuleDict({head: settings.head(spec, backbone, vocabulary) for head, spec in heads.items()})
         parameters = nn.ModuleDict({"backbone": backbone, "heads": made}).named_parameters()
         return {name: stored_shape(weight) for name, weight in parameters}
 

@@ -1,4 +1,4 @@
-"""RoBERTa as RobertaModel or RobertaForMaskedLM, and back."""
+"""RoBERTa as RobertaModel, RobertaForMaskedLM, or with the head of a labelled task, and back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from typing import Any, ClassVar
 from ptm_dist.data.batch import HeadSpec
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError
-from ptm_dist.models.interop.encoder import DEFAULTS, FIELDS, FIXED, embedding_names, layer_names
+from ptm_dist.models.interop.encoder import (
+    DEFAULTS,
+    FIELDS,
+    FIXED,
+    embedding_names,
+    layer_names,
+    task_classes,
+    task_dropouts,
+    task_names,
+)
 from ptm_dist.models.interop.folder import Config, Tensors
 from ptm_dist.models.interop.layout import Layout
 from ptm_dist.models.roberta import PAD_POSITION, Roberta
@@ -37,10 +46,15 @@ class RobertaLayout(Layout):
         "heads.masked_lm.dense": "lm_head.dense",
         "heads.masked_lm.norm": "lm_head.layer_norm",
         "heads.masked_lm.project.bias": "lm_head.bias",
+        **task_names("roberta.pooler.dense"),
+        **{f"heads.{kind}.summary.dense": "classifier.dense" for kind in ("text", "value")},
+        **{f"heads.{kind}.classify": "classifier.out_proj" for kind in ("text", "value")},
     }
     copies: ClassVar = {"lm_head.decoder.weight": WORDS, "lm_head.decoder.bias": "lm_head.bias"}
     unused: ClassVar = (r"position_ids$", r"token_type_ids$", r"^roberta\.pooler\.", r"^pooler\.")
     heads: ClassVar = {"masked_lm": HeadSpec("masked_lm")}
+    tasks: ClassVar = task_classes("Roberta")
+    task_dropouts: ClassVar = task_dropouts("classifier_dropout")
 
     def architecture(self, heads: Iterable[str]) -> str:
         """Return the class that has these heads."""

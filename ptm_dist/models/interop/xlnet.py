@@ -1,4 +1,4 @@
-"""XLNet as XLNetModel or XLNetLMHeadModel, and back."""
+"""XLNet as XLNetModel, XLNetLMHeadModel, or with the head of a labelled task, and back."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from ptm_dist.data.batch import HeadSpec
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError
+from ptm_dist.models.interop.encoder import task_classes
 from ptm_dist.models.interop.folder import Config, Tensors
 from ptm_dist.models.interop.layout import Layout
 from ptm_dist.models.xlnet import Xlnet
@@ -27,9 +28,17 @@ PARAMETERS = {
     "norm.bias": "layer_norm.bias",
 }
 
+SUMMARY = {"summary.dense": "sequence_summary.summary", "classify": "logits_proj"}
+SPAN = {"start": "start_logits.dense", "dense": "end_logits.dense_0", "norm": "end_logits.LayerNorm", "end": "end_logits.dense_1"}
+ANSWERABLE = "answer_class."
+"""A head of XLNetForQuestionAnswering that ptm_dist has not. Of zeros it tells nothing of any question: its logit is 0."""
+
 
 class XlnetLayout(Layout):
-    """XLNet in transformers, which has one dropout for all and, without memory given, attends to none."""
+    """XLNet in transformers, which has one dropout for all and, without memory given, attends to none.
+
+    Of XLNetForQuestionAnsweringSimple only the backbone comes in: its ends do not follow a start.
+    """
 
     family: ClassVar = Xlnet
     model_type: ClassVar = "xlnet"
@@ -70,13 +79,30 @@ class XlnetLayout(Layout):
         "backbone.layers.*.down": "transformer.layer.*.ff.layer_2",
         "backbone.layers.*.norm": "transformer.layer.*.ff.layer_norm",
         "heads.permutation_lm.project.bias": "lm_loss.bias",
+        **{f"heads.{kind}.{ours}": theirs for kind in ("text", "value", "choice") for ours, theirs in SUMMARY.items()},
+        "heads.tags.classify": "classifier",
+        **{f"heads.span.{ours}": theirs for ours, theirs in SPAN.items()},
     }
     copies: ClassVar = {"lm_loss.weight": "transformer.word_embedding.weight"}
+    unused: ClassVar = (r"^answer_class\.", r"^qa_outputs\.")
     heads: ClassVar = {"permutation_lm": HeadSpec("permutation_lm")}
+    tasks: ClassVar = task_classes("XLNet")
+    task_dropouts: ClassVar = dict.fromkeys(("text", "value", "choice"), "summary_last_dropout")
 
     def architecture(self, heads: Iterable[str]) -> str:
         """Return the class with or without the LM head."""
         return "XLNetLMHeadModel" if list(heads) else "XLNetModel"
+
+    def for_task(self, weights: Tensors, settings: Xlnet, kind: str) -> tuple[Tensors, Xlnet]:
+        """Return the same.
+
+        Raises:
+            ConfigError: each text begins with an empty memory, which transformers does not attend to.
+
+        """
+        if settings.memory_length:
+            raise ConfigError(f"model.memory_length is {settings.memory_length}; transformers has no memory of nothing. Fine-tune with 0.")
+        return weights, settings
 
     def config_of(self, settings: Xlnet, vocabulary: Vocabulary) -> Config:
         """Return the rest; the key attention_dropout is ours, transformers carries it along.
@@ -107,7 +133,11 @@ class XlnetLayout(Layout):
         }
 
     def tensors_out(self, tensors: Tensors, settings: Xlnet) -> Tensors:
-        """Give every head its own dimension."""
+        """Give every head its own dimension, and questions a classifier of answerability that tells nothing."""
+        if "start_logits.dense.weight" in tensors:
+            size, like = settings.hidden, tensors[MASK]
+            shapes = {"dense_0.weight": (size, 2 * size), "dense_0.bias": (size,), "dense_1.weight": (1, size)}
+            tensors = tensors | {ANSWERABLE + name: like.new_zeros(shape) for name, shape in shapes.items()}
         return tensors | {name: tensors[name].reshape(shape) for name, shape in self.extra_shapes(settings).items()}
 
     def extra_shapes(self, settings: Xlnet) -> dict[str, tuple[int, ...]]:

@@ -36,6 +36,7 @@ def recipe_of(*paths, **corpus):
         tokenizer=ByteBPE(vocab_size=600),
         tasks=tasks,
         later_sources=(),
+        is_labelled=False,
     )
 
 

@@ -1,5 +1,6 @@
 """Weights that a run starts from: whose they may be, and what becomes of them."""
 
+import dataclasses
 import json
 
 import pytest
@@ -13,10 +14,11 @@ from ptm_dist.errors import ConfigError
 from ptm_dist.models.bert import Bert
 from ptm_dist.models.interop import LAYOUTS
 from ptm_dist.models.interop.folder import write_folder
+from ptm_dist.models.xlnet import Xlnet
 from ptm_dist.recipe_io import recipe_from_json, recipe_to_json
 from ptm_dist.run import RunFolder
 from ptm_dist.train.state import StateFiles
-from ptm_dist.train.weights import make_portable_model, pair_heads, source_of, take_over
+from ptm_dist.train.weights import FREE, make_portable_model, pair_heads, source_of, take_over
 from tests.tiny import merged, tiny_recipe
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "##s", "im", "##mu", "##no"]
@@ -44,12 +46,12 @@ def folder(tmp_path):
     return tmp_path / "theirs"
 
 
-def recipe_of(folder, add=None, **model):
+def recipe_of(folder, add=None, special=(), **model):
     plain = merged(recipe_to_json(tiny_recipe()), {"tasks": {"nsp": {"objectives": [{"kind": f"{__name__}:Pairs"}]}}})
     plain["tasks"]["nsp"] |= {"format": plain["tasks"]["mlm"]["format"]}
     plain |= {
         "model": SETTINGS.model_dump() | model,
-        "tokenizer": {"kind": "existing", "folder": str(folder)} | ({"add": add} if add else {}),
+        "tokenizer": {"kind": "existing", "folder": str(folder), "special": list(special)} | ({"add": add} if add else {}),
     }
     return recipe_from_json(plain | {"init": str(folder)})
 
@@ -102,6 +104,47 @@ def test_rows_of_added_words_are_means_of_their_pieces(folder, tmp_path):
         assert torch.equal(found[name][: len(WORDS)], old[name])
         for row, pieces in ((-2, [8, 9, 10]), (-1, [5, 6])):
             assert torch.allclose(found[name][row], old[name][pieces].mean(0))
+
+
+def test_rows_of_special_tokens_are_fresh_and_come_last(folder, tmp_path):
+    (tmp_path / "words.txt").write_text("immuno\n")
+    special = [f"<{number}>" for number in range(300)]
+    recipe = recipe_of(folder, add=str(tmp_path / "words.txt"), special=special, init_std=0.05)
+    found, old = taken(recipe, tmp_path), source_of(str(folder)).weights()
+    table, bias = found["backbone.words.weight"], found["heads.masked_lm.project.bias"]
+    assert table.shape == (len(WORDS) + 301, 12)
+    assert torch.allclose(table[len(WORDS)], old["backbone.words.weight"][[8, 9, 10]].mean(0))
+    fresh = table[len(WORDS) + 1 :]
+    assert fresh.std().item() == pytest.approx(0.05, rel=0.06)
+    assert abs(fresh.mean().item()) < 0.005
+    assert bias.shape == (len(WORDS) + 301,)
+    assert not bias[len(WORDS) + 1 :].any()
+    assert torch.equal(taken(recipe, tmp_path, "again")["backbone.words.weight"], table), "they are drawn from the seed"
+    others = taken(recipe.model_copy(update={"seed": 8}), tmp_path, "other")["backbone.words.weight"]
+    assert not torch.equal(others[-1], table[-1])
+    assert found.keys() == {name.replace("heads.sequence", f"heads.{pair_heads(recipe)[0]}") for name in old}
+
+
+def test_only_tables_of_tokens_grow(folder, tmp_path):
+    """Though other tensors may happen to be as long: the vocabulary has 11 tokens, and one tensor is made to have 11 numbers."""
+    source = source_of(str(folder))
+    weights = source.weights() | {"heads.other.classify.bias": torch.zeros(len(WORDS))}
+    recipe = recipe_of(folder, special=["<a>"])
+    (tmp_path / "tokenizer-1").mkdir()
+    for file, data in recipe.tokenizer.train(iter(())).items():
+        (tmp_path / "tokenizer-1" / file).write_bytes(data)
+    (tmp_path / "run").mkdir()
+    take_over(dataclasses.replace(source, weights=lambda: weights), recipe, tmp_path / "tokenizer-1", RunFolder(tmp_path / "run"))
+    found = StateFiles(tmp_path / "run" / "init").weights()
+    assert {name for name in found if name in weights and len(found[name]) != len(weights[name])} == {
+        "backbone.words.weight",
+        "heads.masked_lm.project.bias",
+    }
+
+
+def test_xlnet_may_do_without_the_memory_it_was_trained_with():
+    one, other = (Xlnet(memory_length=n, reuse_length=n, layers=1) for n in (384, 0))
+    assert {key for key, value in one.model_dump().items() if other.model_dump()[key] != value} <= FREE
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE := 1
 # Two at a time, whole files or classes, so that what a file sets up is set up once.
 SIDE_BY_SIDE := -n 2 --dist loadscope
 
-.PHONY: systems study-schedules help quickstart quickstart-zh test test-slow check format clean study-lamb bench units-report
+.PHONY: finetune-tour systems study-schedules help quickstart quickstart-zh test test-slow check format clean study-lamb bench units-report
 help:
 	@echo "make quickstart  install into $(VENV) and train a small RoBERTa on this machine, in under 4 minutes after the install"
 	@echo "make quickstart-zh  install some Chinese news too, and train a small Chinese model with whole-word masks"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-slow   the tests that take longer: kills, restarts, the whole quickstart"
 	@echo "make study-lamb  LAMB at batch 4,096 beside AdamW at 256 (40 minutes; goes on where it stopped)"
 	@echo "make systems     every system at laptop scale on real text, and a table (90 minutes; goes on where it stopped)"
+	@echo "make finetune-tour  one task of each kind, from the quickstart (needs PTM_LABELLED, see docs/finetuning.md)"
 	@echo "make study-schedules  the three schedules of ERNIE 2.0, three seeds each (an hour; goes on where it stopped)"
 	@echo "make bench       BERT-mini beside transformers.Trainer, masks beside its collator (8 minutes)"
 	@echo "make units-report  how often words and entities agree with People's Daily and CLUENER (needs both, see docs/units.md)"
@@ -47,6 +48,9 @@ format: $(VENV)/.dev
 
 systems: $(VENV)/.dev
 	$(BIN)/python -m tests.systems.whole
+
+finetune-tour: $(VENV)/.dev
+	$(BIN)/python -m tests.finetune.tour
 
 study-schedules: $(VENV)/.dev
 	$(BIN)/python -m tests.systems.schedules

@@ -20,7 +20,7 @@ from ptm_dist.data.marks import WORD
 from ptm_dist.data.vocabulary import Tokenizer
 from ptm_dist.errors import ConfigError
 from ptm_dist.events import by_source, probed, reached, read_events, steps_of
-from ptm_dist.finetune import export as finetuned
+from ptm_dist.finetune.export import export_task
 from ptm_dist.inference import Guesses, Model, continue_text, guess_together, open_model
 from ptm_dist.models.generate import Sampling
 from ptm_dist.models.interop import LAYOUTS
@@ -120,9 +120,7 @@ def export(run: Run, directory: Path, step: int | None = None, task: str = "") -
     if recipe.model.kind not in LAYOUTS:
         raise ConfigError(f"model.kind {recipe.model.kind!r} cannot be exported to Hugging Face; can: {', '.join(sorted(LAYOUTS))}.")
     if recipe.is_labelled:
-        name = finetuned.one_task(recipe, task)
-        config, tensors = finetuned.hugging_face(recipe, run.weights(step), data.vocabulary, name)
-        write_folder(directory, config, tensors, data.tokenizer, finetuned.card(run.folder, name, config, run.checkpoint(step)))
+        export_task(run.folder, directory, run.checkpoint(step), task)
         return
     weights, pairs = run.weights(step), pair_heads(recipe)
     if len(pairs) == 1:

@@ -12,11 +12,11 @@ import typer
 
 from ptm_dist.cli import flat
 from ptm_dist.cli.cluster import cluster_app
+from ptm_dist.cli.finetune import EPILOG as FINETUNE_EPILOG
+from ptm_dist.cli.finetune import finetune
 from ptm_dist.cli.jobs import job_app
 from ptm_dist.cli.model import model_app
 from ptm_dist.cli.nouns import checkpoint_app, data_app
-from ptm_dist.cli.finetune import EPILOG as FINETUNE_EPILOG
-from ptm_dist.cli.finetune import finetune
 from ptm_dist.cli.sweep import EPILOG as SWEEP_EPILOG
 from ptm_dist.cli.sweep import sweep
 from ptm_dist.cli.words import (

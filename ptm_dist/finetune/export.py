@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import tokenizers
+from tokenizers import processors
 from torch import Tensor
 
-from ptm_dist.corpus.tokenizer import FolderTokenizer, load_tokenizer
+from ptm_dist.corpus.existing import SETTINGS
+from ptm_dist.corpus.tokenizer import TOKENIZER_FILE, FolderTokenizer, json_file, load_tokenizer
 from ptm_dist.data.joining import Joining
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError
 from ptm_dist.finetune.results import HEADING, read_results, table
 from ptm_dist.models.interop import LAYOUTS
-from ptm_dist.models.interop.folder import Config, Tensors
-from ptm_dist.models.interop.layout import TaskHead
+from ptm_dist.models.interop.folder import Config, Tensors, write_folder
+from ptm_dist.models.interop.layout import INSTEAD, TaskHead
 from ptm_dist.recipe import Recipe
 from ptm_dist.run import RunFolder
+from ptm_dist.store import read_json
 from ptm_dist.train.module import head_name
+from ptm_dist.train.state import StateFiles
 
 TASK_TYPES: Final = "backbone.tables.task_types.weight"
 ASKED: Final = {
@@ -30,6 +36,20 @@ ASKED: Final = {
     "choose": "which of several answers is right, told by a score for each",
 }
 """What each objective tells."""
+
+
+def export_task(run: RunFolder, directory: Path, checkpoint: Path, task: str = "") -> None:
+    """Write a checkpoint of a fine-tuned run as a Hugging Face folder with the head of a task.
+
+    Raises:
+        ConfigError: there is no such task, no class of transformers computes this, or the directory holds something else.
+
+    """
+    recipe, data, name = run.recipe(), run.data(), one_task(run.recipe(), task)
+    config, tensors = hugging_face(recipe, StateFiles(checkpoint).weights(), data.vocabulary, name)
+    model: Any = recipe.model
+    reading = reading_tokenizer(model.joining, data.tokenizer)
+    write_folder(directory, config, tensors, data.tokenizer, card(run, name, config, checkpoint), reading)
 
 
 def one_task(recipe: Recipe, task: str = "") -> str:
@@ -56,11 +76,10 @@ def hugging_face(recipe: Recipe, weights: Mapping[str, Tensor], vocabulary: Voca
     """
     model: Any = recipe.model
     objective = recipe.tasks[task].objectives[0]
-    spec, read = objective.head, model.joining.summary
-    if getattr(objective, "at", read) != read:
-        raise ConfigError(
-            f"tasks.{task}: the head reads the {objective.at} token of a text, that of transformers the {read}. Train it there."
-        )
+    spec, theirs = objective.head, model.joining.summary
+    at = getattr(objective, "at", theirs)
+    if at != theirs:
+        raise ConfigError(f"tasks.{task}: the head reads the {at} token of a text, that of transformers the {theirs}. {INSTEAD}")
     own = f"heads.{head_name(recipe.owner(task), objective)}."
     named = {name.replace(own, f"heads.{spec.kind}.", 1): weight for name, weight in weights.items()}
     named = _task_first(named, recipe.task_numbers[recipe.owner(task)])
@@ -76,12 +95,43 @@ def _task_first(weights: Tensors, number: int) -> Tensors:
     return weights | {TASK_TYPES: table_TH[rows]}
 
 
+def reading_tokenizer(joining: Joining, folder: Path) -> dict[str, bytes]:
+    """Return the files of a tokenizer, where they must change, that make transformers lay texts into rows as the model was trained.
+
+    It gives segments where there are any, which the tokenizers of ALBERT and XLNet do not by themselves since transformers 5; it pads; and
+    it sets special tokens that are new to the family.
+    """
+    vocabulary = load_tokenizer(folder).vocabulary
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    settings = read_json(folder / SETTINGS[0]) if (folder / SETTINGS[0]).exists() else {}
+    if any(segment for _, segment in joining.pair):
+        settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+    settings["pad_token"] = settings.get("pad_token") or tokenizer.id_to_token(vocabulary.pad)
+    found = {SETTINGS[0]: json_file(settings)}
+    if joining.new:
+        _set_special(tokenizer, joining, vocabulary.size - len(joining.new))
+        found[TOKENIZER_FILE] = tokenizer.to_str(pretty=True).encode()
+    return found
+
+
+def _set_special(tokenizer: tokenizers.Tokenizer, joining: Joining, first: int) -> None:
+    """Make a tokenizer set special tokens, of which those that are new have the ids from `first` on."""
+    single, pair = (
+        " ".join(f"${symbol}" if symbol in {"A", "B"} else f"<{symbol}>" for symbol, _ in layout)
+        for layout in (joining.single, joining.pair)
+    )
+    known = [(name, first + number) for number, name in enumerate(joining.new)]
+    before = [] if tokenizer.post_processor is None else [tokenizer.post_processor]
+    laid = processors.TemplateProcessing(single=single, pair=pair, special_tokens=known)
+    tokenizer.post_processor = processors.Sequence([*before, laid])  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def card(run: RunFolder, task: str, config: Config, checkpoint: Path) -> str:
     """Return the model card: task, labels, how a row is laid, data, and what was measured of this checkpoint."""
     recipe, data = run.recipe(), run.data()
     objective = recipe.tasks[task].objectives[0]
     (made,) = config["architectures"]
-    start = Path(recipe.init.partition("@")[0]).name if recipe.init else ""
+    start = Path(re.sub(r"@\d+$", "", recipe.init or "")).name
     model: Any = recipe.model
     lines = [f"# {recipe.name}", ""]
     lines += [f"Fine-tuned with ptm_dist{f' from `{start}`' if start else ', from random weights'}. `{made}` of transformers opens it.", ""]

@@ -73,8 +73,9 @@ class PretrainingModel(nn.Module):
             else:
                 losses[objective.kind] = head.loss(hidden, positions, labels)
             total = total + losses[objective.kind].sum * weights[objective.kind]
-        for key in self.heads.keys() - used:
-            # Stage 3 re-applies the last gradient of a head that takes no part, so each takes part with weight zero.
+        for key in [key for key in self.heads if key not in used]:
+            # Stage 3 re-applies the last gradient of a head that takes no part, so each takes part with weight zero. In the order of the
+            # module: that of a set differs between processes, and stage 3 gathers what heads have as they come.
             head = self._head(key)
             total = total + 0.0 * head(head.encode(states[:1], lengths_N[:1]), nothing.new_zeros(head.views)).float().sum()
         return total, losses, after

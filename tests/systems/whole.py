@@ -27,7 +27,7 @@ KILLED_AT: Final = 1100
 BELOW: Final = 0.2
 """Nats that a language objective must end below the entropy of single tokens."""
 LEAST_TARGETS: Final = 3000
-"""The entropy of fewer tokens is that of a sample: 2,411 of Chinese discourse pairs have 6.46 nats, and 6.69 by the shares of the training text."""
+"""The entropy of fewer is that of a sample: 2,411 of Chinese discourse pairs have 6.46 nats, 6.69 by the shares of the training text."""
 KILL: Final = [{"point": "step.begin", "rank": 1, "step": KILLED_AT, "action": "kill", "count": 1}]
 SYSTEMS_HEADER: Final = (
     "| system | parameters | language: start, end (entropy of tokens) | classifiers: accuracy (labels alone) | tokens/s | seconds |\n"

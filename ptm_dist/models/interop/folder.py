@@ -51,8 +51,12 @@ def require_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[in
         raise ConfigError(f"{where} do not fit the model: {'; '.join(wrong)}. Check that they belong to this configuration.")
 
 
-def write_folder(directory: Path, config: Config, tensors: Tensors, tokenizer_folder: Path, card: str) -> None:
+def write_folder(
+    directory: Path, config: Config, tensors: Tensors, tokenizer_folder: Path, card: str, instead: Mapping[str, bytes] | None = None
+) -> None:
     """Write a folder that transformers opens; a crash leaves what was there before, or nothing, never half a folder.
+
+    `instead` are files by name that it gets in place of those of the tokenizer.
 
     Raises:
         ConfigError: `directory` holds anything but an earlier export.
@@ -67,7 +71,10 @@ def write_folder(directory: Path, config: Config, tensors: Tensors, tokenizer_fo
         shutil.rmtree(temporary, ignore_errors=True)  # in a container the next process has the id of the killed one
         temporary.mkdir(parents=True)
         try:
-            _write_files(temporary, config, tensors, tokenizer_folder, card)
+            write_json(temporary / CONFIG, config)
+            _write_tensors(temporary / "model.safetensors", tensors)
+            files = {path.name: path.read_bytes() for path in _tokenizer_files(tokenizer_folder)} | dict(instead or {})
+            _write_files(temporary, files | {"README.md": card.encode()})
             _put_in_place(temporary, directory)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -120,12 +127,9 @@ def _require_replaceable(directory: Path) -> None:
         raise ConfigError(f"{directory} holds files that no export wrote ({', '.join(foreign[:5])}); choose another directory.")
 
 
-def _write_files(directory: Path, config: Config, tensors: Tensors, tokenizer_folder: Path, card: str) -> None:
-    write_json(directory / "config.json", config)
-    _write_tensors(directory / "model.safetensors", tensors)
-    for path in _tokenizer_files(tokenizer_folder):
-        write_atomic(directory / path.name, path.read_bytes())
-    write_atomic(directory / "README.md", card.encode())
+def _write_files(directory: Path, files: Mapping[str, bytes]) -> None:
+    for name, data in files.items():
+        write_atomic(directory / name, data)
     write_json(directory / MARK, {"files": sorted(path.name for path in directory.iterdir())})
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
-from ptm_dist.data.batch import HeadSpec
+from ptm_dist.data.batch import HeadKind, HeadSpec
 from ptm_dist.data.vocabulary import Vocabulary
 from ptm_dist.errors import ConfigError
 from ptm_dist.models.base import Family, stored_shape
@@ -237,7 +237,7 @@ class Layout:
             return None
         last = tensors.get(f"{self.names.get(f'heads.{kinds[0]}.classify')}.weight")
         classes = 0 if last is None else len(last)
-        kind = "value" if "value" in kinds and classes == 1 else kinds[0]
+        kind = cast("HeadKind", "value" if "value" in kinds and classes == 1 else kinds[0])
         return HeadSpec(kind, classes if kind in {"text", "tags"} else 0)
 
     def _require_class(self, spec: HeadSpec) -> None:

@@ -93,17 +93,6 @@ class XlnetLayout(Layout):
         """Return the class with or without the LM head."""
         return "XLNetLMHeadModel" if list(heads) else "XLNetModel"
 
-    def for_task(self, weights: Tensors, settings: Xlnet, kind: str) -> tuple[Tensors, Xlnet]:
-        """Return the same.
-
-        Raises:
-            ConfigError: each text begins with an empty memory, which transformers does not attend to.
-
-        """
-        if settings.memory_length:
-            raise ConfigError(f"model.memory_length is {settings.memory_length}; transformers has no memory of nothing. Fine-tune with 0.")
-        return weights, settings
-
     def config_of(self, settings: Xlnet, vocabulary: Vocabulary) -> Config:
         """Return the rest; the key attention_dropout is ours, transformers carries it along.
 

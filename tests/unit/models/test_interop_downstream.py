@@ -11,15 +11,15 @@ import transformers
 from torch import Tensor
 from transformers import XLNetModel
 
-from ptm_dist.errors import ConfigError
 from ptm_dist.finetune.export import hugging_face
 from ptm_dist.models.interop import LAYOUTS, read_labels, read_model
 from ptm_dist.models.interop.folder import read_folder, write_folder
+from ptm_dist.models.interop.layout import TaskHead
 from ptm_dist.recipe import Recipe
 from ptm_dist.recipe_io import recipe_from_json, recipe_to_json
 from ptm_dist.train.module import PretrainingModel
 from tests.contract.engine_ranks import VOCABULARY, families
-from tests.tiny import merged, tiny_recipe
+from tests.tiny import tiny_recipe
 from tests.unit.models.kit import randomise, real, stored
 from tests.unit.models.test_xlnet import exact_positions
 
@@ -74,7 +74,8 @@ def recipe_of(family: str, kinds=tuple(OBJECTIVES), model=None, **objective) -> 
     tasks = {}
     for kind in kinds:
         made = OBJECTIVES[kind] | ({"at": at} if kind in {"text", "value", "choice"} else {}) | objective
-        tasks[kind] = {"format": {"kind": FORMATS[kind], "length": 32}, "objectives": [made]}
+        layout = {"kind": FORMATS[kind], "length": 32} | ({"both_orders": True} if "views" in objective else {})
+        tasks[kind] = {"format": layout, "objectives": [made]}
     plain = recipe_to_json(tiny_recipe()) | {
         "model": settings,
         "sources": {"own": {"kind": "labelled", "reader": {"kind": "squad"}, "train": ["x"]}},
@@ -171,15 +172,18 @@ def theirs(reference, family, kind, inputs, lengths) -> Tensor:
     return found.logits[valid] if kind == "tags" else found.logits.squeeze(-1)
 
 
+IN_FP32 = [("bert", "text"), ("gpt2", "text"), ("xlnet", "choice")]
 CLOSE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
 
-@each
-@pytest.mark.parametrize("dtype", CLOSE, ids=str)
+@pytest.mark.parametrize(
+    ("family", "kind", "dtype"), [*((*case, torch.float64) for case in CASES), *((*case, torch.float32) for case in IN_FP32)]
+)
 def test_transformers_computes_the_same(family, kind, dtype, written):
     recipe = recipe_of(family)
     model = model_of(recipe, dtype)
     reference, batch = opened(written(recipe, stored(model), kind), family, kind), rows_of(family, kind)
+    assert_says_what_the_head_tells(family, kind, reference.config)
     if (family, kind) == ("xlnet", "span"):
         assert_same_beams(model, reference, batch, CLOSE[dtype])
         return
@@ -204,3 +208,83 @@ def assert_same_beams(model, reference, batch, close):
     assert (told - found.end_top_log_probs.view(ROWS, LENGTH, 5)).abs().max() < close
     assert told.std() > 0.01
     assert not found.cls_logits.any()
+
+
+def in_their_place(recipe, weights, kind) -> dict[str, Tensor]:
+    """Return the weights that a folder with one head should give back, where they are those of the model."""
+    (objective,) = recipe.tasks[kind].objectives
+    own = f"heads.{kind}-{objective.kind}."
+    kept = {name.replace(own, f"heads.{kind}."): weight for name, weight in weights.items() if name.startswith((own, "backbone."))}
+    if kind in {"tags", "span"}:
+        kept = {name: weight for name, weight in kept.items() if "pooler" not in name}
+    if "backbone.tables.task_types.weight" in kept:
+        table, first = kept["backbone.tables.task_types.weight"], sorted(OBJECTIVES).index(kind)
+        kept["backbone.tables.task_types.weight"] = torch.cat([table[[first]], table[:first], table[first + 1 :]])
+    return kept
+
+
+@each
+def test_it_comes_back_bit_for_bit(family, kind, written, tmp_path):
+    """From our folder, and from that which transformers makes of it."""
+    recipe = recipe_of(family)
+    weights = stored(model_of(recipe, torch.float32))
+    folder = written(recipe, weights, kind)
+    settings, back = read_model(folder)
+    pooled = {"pooler": False} if kind in {"tags", "span"} and hasattr(settings, "pooler") else {}
+    assert settings == recipe.model.model_copy(update=pooled)
+    wanted = in_their_place(recipe, weights, kind)
+    assert back.keys() == wanted.keys()
+    moved = {name for name in back if not torch.equal(back[name], wanted[name])}
+    score = {"gpt": "backbone.layers.1.feed_forward_norm.bias", "gpt2": "backbone.norm.bias"} if kind in {"text", "value"} else {}
+    assert moved == ({score[family], f"heads.{kind}.classify.bias"} if family in score else set())
+    assert not any(back[name].any() for name in moved if name.endswith("classify.bias")), "what is without a bias has one of zero"
+    opened(folder, family, kind).save_pretrained(tmp_path / "theirs")
+    saved_settings, saved = read_model(tmp_path / "theirs")
+    assert saved_settings == settings
+    assert saved.keys() == back.keys()
+    assert all(torch.equal(saved[name], back[name]) for name in back)
+    assert read_labels(tmp_path / "theirs") == read_labels(folder) == {"text": tuple(LABELS), "tags": tuple(TAGS)}.get(kind, ())
+    config, tensors = read_folder(folder)
+    head = TaskHead(recipe.tasks[kind].objectives[0].head, read_labels(folder))
+    again = LAYOUTS[family].to_hugging_face(back, settings, VOCABULARY, head)
+    assert json.loads(json.dumps(again[0])) == config
+    assert again[1].keys() == tensors.keys()
+    assert all(again[1][name].numpy().tobytes() == tensors[name].numpy().tobytes() for name in tensors)
+
+
+def assert_says_what_the_head_tells(family, kind, config):
+    names = {"text": LABELS, "tags": TAGS, "value": ["LABEL_0"]}.get(kind)
+    if names:
+        assert (config.num_labels, config.id2label) == (len(names), dict(enumerate(names)))
+        assert config.label2id == {name: number for number, name in enumerate(names)}
+    assert config.problem_type == {"text": "single_label_classification", "value": "regression"}.get(kind)
+    assert config.pad_token_id == VOCABULARY.pad
+    known = {"gpt": {"choice"}, "gpt2": {"choice", "tags"}, "xlnet": {"text", "value", "choice"}}.get(family, {*OBJECTIVES} - {"span"})
+    if kind in known:
+        key = {"gpt2": {"tags": "classifier_dropout"}.get(kind, "summary_first_dropout")}.get(
+            family, DROPOUTS.get(family, "classifier_dropout")
+        )
+        assert getattr(config, key) == 0.25
+
+
+@pytest.mark.parametrize("kind", ["text", "value", "choice"])
+@pytest.mark.parametrize("family", ["bert", "ernie", "albert"])
+def test_a_head_with_a_pooler_of_its_own_has_the_place_of_the_pooler(family, kind, written):
+    """As these classes have one in any case."""
+    recipe = recipe_of(family, model={"pooler": False})
+    model = model_of(recipe)
+    folder, batch = written(recipe, stored(model), kind), rows_of(family, kind)
+    assert (ours(model, kind, *batch) - theirs(opened(folder, family, kind), family, kind, *batch)).abs().max() < 1e-10
+    settings, back = read_model(folder)
+    (objective,) = recipe.tasks[kind].objectives
+    assert settings.pooler
+    own = model.get_parameter(f"heads.{kind}-{objective.kind}.summary.dense.weight")
+    assert torch.equal(back["backbone.pooler.dense.weight"], own)
+
+
+def test_the_pooler_of_a_frozen_backbone_goes_along(written):
+    recipe = recipe_of("bert", ["text"], freeze=True)
+    model = model_of(recipe)
+    batch = rows_of("bert", "text")
+    found = theirs(opened(written(recipe, stored(model), "text"), "bert", "text"), "bert", "text", *batch)
+    assert (ours(model, "text", *batch) - found).abs().max() < 1e-10

@@ -165,7 +165,8 @@ def _in_flight(directory: Path, tasks: Sequence[Task]) -> Iterator[tuple[str, di
             yield under_way.pop(ready[0]), _fetch(ready[0])
     finally:
         for reference in under_way:
-            ray.cancel(reference)
+            # The whole process: one that is only interrupted may be left with half a module imported, and serves the next task.
+            ray.cancel(reference, force=True)
 
 
 def _run_task(directory: Path, task: Task) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def apart(found, wanted, key):
 
 
 WORLDS = [(stage, world) for stage in (0, 1, 2, 3) for world in (1, 2, 4)]
-LONG = {(1, 4), (2, 4), (2, 2), (3, 1)}
+LONG = {(1, 4), (2, 4), (3, 4), (2, 2), (3, 1)}
 """What the others show nearly as well."""
 
 

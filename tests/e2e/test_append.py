@@ -77,6 +77,7 @@ def hashes(*folders):
     return {name: sha256_file(path) for name, path in found.items() if not name.endswith(".lock")}
 
 
+@pytest.mark.slow
 def test_a_task_joins_a_run_that_has_ended(base, append, tmp_path, monkeypatch):
     run, go_on = append
     cache = base.path.parent / "cache"

@@ -39,6 +39,7 @@ def told(run):
     return {event["step"]: {name: event[name] for name in names} for event in read_events(run.events_path, "probed")}
 
 
+@pytest.mark.slow
 def test_a_probe_joins_a_run_that_was_killed_is_killed_with_it_and_changes_no_loss(make_run, probe, tmp_path):
     undisturbed, _ = make_run("undisturbed")
     run, recipe = make_run()

@@ -60,6 +60,7 @@ def test_kill_one_worker_then_the_same_command(make_run, references, rank, step)
     assert ledger(run.path) == references()
 
 
+@pytest.mark.slow
 def test_kill_the_whole_run_at_random_times(make_run, references):
     run, recipe = make_run()
     words = command("train", recipe, "--run", run.path, *LOCAL)

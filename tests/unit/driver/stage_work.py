@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 from ptm_dist.driver.stages import Output
 from ptm_dist.errors import DataIntegrityError
@@ -28,6 +29,18 @@ def defect(directory):
 def fill_disk(directory):
     write_atomic(directory / "large.bin", b"x" * 1_000_000)
     return Output(["large.bin"], {})
+
+
+def wait_long(directory, pid_path):
+    pid_path.write_text(str(os.getpid()))
+    time.sleep(300)
+    return Output([], {})
+
+
+def refuse_after(directory, path):
+    while not path.exists():
+        time.sleep(0.05)
+    raise DataIntegrityError("the other one works. Stop it.")
 
 
 def die(directory):

@@ -1,4 +1,6 @@
 import subprocess
+import time
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +93,17 @@ def test_a_defect_keeps_its_traceback(tmp_path):
 def test_a_task_that_is_killed_again_and_again_is_a_lost_peer(tmp_path):
     with pytest.raises(PeerLostError, match="was killed"):
         run(tmp_path, lambda: [Task("die", stage_work.die)])
+
+
+def test_what_is_under_way_when_a_task_fails_ends_with_its_process(tmp_path):
+    """A process that was only interrupted may be in the middle of an import, and would serve the next task with half a module."""
+    told = tmp_path / "pid"
+    with pytest.raises(DataIntegrityError, match="the other one works"):
+        run(tmp_path / "cache", lambda: [Task("long", stage_work.wait_long, (told,)), Task("refuse", stage_work.refuse_after, (told,))])
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{told.read_text()}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{told.read_text()}").exists()
 
 
 def test_a_full_disk_is_a_storage_error(tmp_path):

@@ -166,7 +166,6 @@ def tuned(minilm, items, ray_head, tmp_path_factory) -> tuple[RunFolder, float]:
 
 def test_losses_are_those_of_transformers(minilm, items, tuned):
     require_equal(minilm, items, *tuned)
-    assert tuned[1] > 0.6
 
 
 def test_with_dropout_they_are_so_too(minilm, ray_head, tmp_path):
@@ -183,7 +182,7 @@ def require_equal(minilm: Path, items: Items, run: RunFolder, accuracy: float) -
     print(f"largest difference of {len(apart)} losses: {max(apart):.2e}; of the first: {apart[0]:.2e}")
     assert len(apart) == 50
     assert max(apart) < 1e-4
-    assert len({round(loss, 3) for loss in found}) > 20, "they change from step to step"
+    assert mean(found[-10:]) < mean(found[:10])
     assert abs(theirs.accuracy(items.splits["dev"]) - accuracy) <= 2 / DEV
 
 

@@ -21,6 +21,7 @@ from ptm_dist.data.vocabulary import Tokenizer
 from ptm_dist.errors import ConfigError
 from ptm_dist.events import by_source, probed, reached, read_events, steps_of
 from ptm_dist.finetune.export import export_task
+from ptm_dist.finetune.results import read_results
 from ptm_dist.inference import Guesses, Model, continue_text, guess_together, open_model
 from ptm_dist.models.generate import Sampling
 from ptm_dist.models.interop import LAYOUTS
@@ -29,7 +30,7 @@ from ptm_dist.recipe import Recipe
 from ptm_dist.recipe_io import save_recipe
 from ptm_dist.run import RunFolder
 from ptm_dist.store import explain_disk_errors
-from ptm_dist.train.committed import list_checkpoints, verify
+from ptm_dist.train.committed import checkpoint_of, list_checkpoints, verify
 from ptm_dist.train.module import PretrainingModel
 from ptm_dist.train.state import StateFiles, consolidate
 from ptm_dist.train.weights import TOKENIZER, pair_heads
@@ -70,13 +71,9 @@ class Run:
             DataIntegrityError: it is damaged.
 
         """
-        found = {info.step: info.path for info in list_checkpoints(self.folder.checkpoints)}
-        step = max(found, default=0) if step is None else step
-        if step not in found:
-            have = ", ".join(map(str, sorted(found))) or "none"
-            raise ConfigError(f"{self.folder.path}: no checkpoint of step {step}; there are: {have}.")
-        verify(found[step])
-        return found[step]
+        found = checkpoint_of(self.folder.checkpoints, step).path
+        verify(found)
+        return found
 
     def weights(self, step: int | None = None) -> dict[str, Tensor]:
         """Return every parameter by name, fp32, padded rows cut."""
@@ -292,6 +289,10 @@ def summary(run: Run) -> list[tuple[str, str]]:
     for name, event in last_evaluations(run).items():
         rows += _held_out_rows(name, event)
     rows += [(f"held-out accuracy, probe {name}", probed(event)) for name, event in last_probes(run).items()]
+    rows += [
+        (f"{one.task}, {one.split}", f"{', '.join(f'{name} {value:.2f}' for name, value in one.metrics.items())} ({one.items:,} items)")
+        for one in map(read_results, sorted((run.folder.path / "results").glob("*.json")))
+    ]
     rows += [("run", str(run.folder.path)), ("event log", str(run.folder.events_path))]
     checkpoints: Sequence[Any] = list_checkpoints(run.folder.checkpoints)
     rows += [("last checkpoint", str(max(checkpoints, key=lambda c: c.step).path))] if checkpoints else []

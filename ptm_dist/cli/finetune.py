@@ -12,7 +12,11 @@ from ptm_dist.cli.words import CACHE, CacheOption, ClusterOption, LauncherOption
 from ptm_dist.errors import ConfigError, StoppedError, error_of
 
 if TYPE_CHECKING:
+    from ptm_dist.driver.finetune import Make
+    from ptm_dist.driver.run import Places
+    from ptm_dist.driver.sweep import Axis
     from ptm_dist.finetune.results import Results
+    from ptm_dist.finetune.setup import Setup
 
 EPILOG = "Example: ptm finetune runs/bert configs/finetune/snippets.yaml optimizer.learning_rate=5e-5 --seeds 3"
 
@@ -43,44 +47,56 @@ def finetune(
     cluster: ClusterOption = None,
 ) -> None:
     """Fine-tune a checkpoint on labelled data, predict what is held out, and measure it. The same command goes on where it stopped."""
-    from ptm_dist.driver.finetune import axes_of_grid, finetune, finetune_all, planned_grid
+    files, overrides = [word for word in words if "=" not in word], [word for word in words if "=" in word]
+    if evaluate_only:
+        show_results(_measured(checkpoint, files, overrides, split))
+        return
+    from ptm_dist.driver.finetune import axes_of_grid
     from ptm_dist.driver.sweep import axes_of
     from ptm_dist.finetune.setup import setup
-    from ptm_dist.progress import watching
     from ptm_dist.recipe_io import dump_recipe
 
-    files = [word for word in words if "=" not in word]
-    if evaluate_only:
-        show_results(_measured(checkpoint, files, [word for word in words if "=" in word], split))
-        return
-    shared, varied = axes_of([word for word in words if "=" in word], least=0)
+    shared, varied = axes_of(overrides, least=0)
 
-    def make(chosen: Sequence[str]) -> Any:
+    def make(chosen: Sequence[str]) -> Setup:
         return setup(checkpoint, files, [*shared, *chosen], preset, from_scratch)
 
     first = make([f"{axis.key}={axis.values[0]}" for axis in varied])
     if dry_run:
         out.print(dump_recipe(first.recipe), markup=False)
         return
-    axes = axes_of_grid(first.grid if grid else {}, seeds, varied)
-    splits = split or _splits(first.recipe)
-    if not axes:
-        with watching(out) as watcher:
-            show_results(finetune(first, places_of(first.recipe, run, cache, launcher, cluster), watcher, splits))
-        return
-    if cluster:
+    axes, splits = axes_of_grid(first.grid if grid else {}, seeds, varied), split or _splits(first.recipe)
+    if axes and cluster:
         raise ConfigError("--cluster: a grid and seeds run on the Ray of this machine, or that of RAY_ADDRESS. Leave --cluster out.")
-    found = planned_grid(axes, make, run)
+    places = places_of(first.recipe, run, cache, launcher, cluster)
+    if axes:
+        _all(axes, make, run, places, splits)
+    else:
+        _one(first, places, splits)
+
+
+def _one(found: Setup, places: Places, splits: Sequence[str]) -> None:
+    from ptm_dist.driver.finetune import finetune
+    from ptm_dist.progress import watching
+
     with watching(out) as watcher:
-        points, queue = finetune_all(found, places_of(first.recipe, run, cache, launcher), watcher, splits)
+        show_results(finetune(found, places, watcher, splits))
+
+
+def _all(axes: Sequence[Axis], make: Make, path: Path | None, places: Places, splits: Sequence[str]) -> None:
+    from ptm_dist.driver.finetune import finetune_all, planned_grid
+    from ptm_dist.progress import watching
+
+    found = planned_grid(axes, make, path)
+    with watching(out) as watcher:
+        points, queue = finetune_all(found, places, watcher, splits)
     show_points(points)
     if queue.stops:
         raise StoppedError(f"{found[0].path}: stopped as asked. The same command goes on.")
     if queue.failures:
         name, (code, message) = next(iter(queue.failures.items()))
-        raise error_of(
-            code, f"{len(queue.failures)} of {len(found[0].runs)} runs failed; {name}: {message} The same command tries them again."
-        )
+        what = f"{len(queue.failures)} of {len(found[0].runs)} runs failed; {name}: {message}"
+        raise error_of(code, f"{what} The same command tries them again.")
 
 
 def _splits(recipe: Any) -> list[str]:
@@ -93,9 +109,8 @@ def _measured(checkpoint: str, files: list[str], overrides: list[str], splits: l
     from ptm_dist.finetune.scoring import score_run, with_data
     from ptm_dist.run import RunFolder
 
-    name = Path(checkpoint.partition("@")[0])
-    recipe = with_data(RunFolder(name).recipe(), files, overrides)
-    return [result for split in splits or _splits(recipe) for result in score_run(RunFolder(name), split, recipe, checkpoint)]
+    recipe = with_data(RunFolder(Path(checkpoint.partition("@")[0])).recipe(), files, overrides)
+    return score_run(checkpoint, splits or _splits(recipe), recipe)
 
 
 def show_results(results: Sequence[Results]) -> None:

@@ -35,13 +35,11 @@ def finetune(setup: Setup, places: Places, watcher: Watcher, splits: Sequence[st
 
 def measured(run: RunFolder, watcher: Watcher, splits: Sequence[str]) -> list[Results]:
     """Return what a run reaches on some splits, predicting only what was not predicted with this checkpoint before."""
-    found = list[Results]()
-    for split in splits:
-        known = scored(run, split)
-        if not known:
-            watcher.say(f"predicting {split}")
-        found += known or score_run(run, split)
-    return found
+    missing = [split for split in splits if not scored(run, split)]
+    if missing:
+        watcher.say(f"predicting {' and '.join(missing)}")
+        score_run(str(run.path), missing)
+    return [found for split in splits for found in scored(run, split)]
 
 
 def axes_of_grid(grid: dict[str, list[Any]], seeds: int, given: Sequence[Axis]) -> tuple[Axis, ...]:

@@ -16,7 +16,8 @@ from ptm_dist.data.dataset import LENGTHS, MANIFEST, TOKEN_COUNTS, Dataset
 from ptm_dist.data.example import Example
 from ptm_dist.data.item import Bad
 from ptm_dist.data.joining import Joining
-from ptm_dist.driver.stages import Finished, Output, Progress, Stage, Task, run_stage
+from ptm_dist.driver.stages import Finished, Output, Prepared, Progress, Stage, Task, run_stage
+from ptm_dist.driver.tasks import train_tokenizer
 from ptm_dist.errors import DataIntegrityError
 from ptm_dist.formats.labelled import LabelledFormat, Tools
 
@@ -34,6 +35,33 @@ class LabelledWork:
     joining: Joining
     names: tuple[str, ...]
     place: str = "sources"
+
+
+def prepare_items(recipe: Recipe, cache: Path, progress: Progress) -> Prepared:
+    """Prepare the labelled data of a recipe, which are neither cleaned nor dealt: their splits are given, and so is the tokenizer.
+
+    Raises:
+        DataUnavailableError: a source cannot be read, or nothing is left of a split.
+        DataIntegrityError: an item cannot be used, and its source does not say `bad: skip`.
+
+    """
+    taken = recipe.tokenizer
+    tokenizer = run_stage(
+        Stage("tokenizer", 1, taken.model_dump(mode="json"), (), (taken.library,)),
+        lambda: [Task("train", train_tokenizer, (taken, []))],
+        cache,
+        progress,
+    )
+    folder = tokenizer.directory / "tokenizer"
+    vocabulary, found = load_tokenizer(folder).vocabulary, dict[str, Finished]()
+    for task in recipe.tasks:
+        sources = {name: recipe.sources[name] for name in recipe.sources_of(task)}
+        work = LabelledWork(recipe.tasks[task].format, sources, folder, recipe.model.joining, recipe.names_of(task))
+        about = {"vocabulary": vocabulary.to_json(), "tokenizer": tokenizer.digest, "task": task}
+        found[task] = labelled_stage(work, about, (tokenizer.digest,), cache, progress)
+    datasets = {task: {split: stage.directory / split for split in stage.results} for task, stage in found.items()}
+    counts = {task: stage.results for task, stage in found.items()}
+    return Prepared(folder, datasets, {"sources": {}, "vocabulary": vocabulary.size, "examples": counts})
 
 
 def labelled_stage(work: LabelledWork, about: dict[str, Any], inputs: tuple[str, ...], cache: Path, progress: Progress) -> Finished:

@@ -19,8 +19,8 @@ from ptm_dist.corpus.split import SPLITS
 from ptm_dist.corpus.tokenizer import load_tokenizer
 from ptm_dist.data.document import Cut
 from ptm_dist.data.vocabulary import Vocabulary
-from ptm_dist.driver.labelled import LabelledWork, labelled_stage
-from ptm_dist.driver.stages import Finished, Progress, Stage, Task, run_stage
+from ptm_dist.driver.labelled import prepare_items
+from ptm_dist.driver.stages import Finished, Prepared, Progress, Stage, Task, run_stage
 from ptm_dist.driver.tasks import DealtPart, Layout, Reading, deal, mark_part, read_part, tokenize_part, train_tokenizer, write_examples
 from ptm_dist.errors import DataUnavailableError
 
@@ -29,15 +29,6 @@ if TYPE_CHECKING:
 
 GROUP_TOKENS: Final = 2_000_000
 """Text tokens of one task that writes examples; independent of the number of cores."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Where the tokenizer and the data sets {task: {split: directory}} are, and what was counted on the way."""
-
-    tokenizer: Path
-    datasets: dict[str, dict[str, Path]]
-    summary: dict[str, Any]
 
 
 def prepare(recipe: Recipe, cache: Path, progress: Progress) -> Prepared:
@@ -49,6 +40,8 @@ def prepare(recipe: Recipe, cache: Path, progress: Progress) -> Prepared:
         StorageError: the cache cannot be written.
 
     """
+    if recipe.is_labelled:
+        return prepare_items(recipe, cache.resolve(), progress)
     return _Preparation(recipe, cache.resolve(), progress).all()
 
 
@@ -59,38 +52,6 @@ class _Preparation:
     progress: Progress
 
     def all(self) -> Prepared:
-        return self._from_items() if self.recipe.is_labelled else self._from_documents()
-
-    def _from_items(self) -> Prepared:
-        """Prepare labelled data, which are neither cleaned nor dealt: their splits are given, and so is the tokenizer."""
-        tokenizer = self._own_tokenizer()
-        folder = tokenizer.directory / "tokenizer"
-        about = {"vocabulary": load_tokenizer(folder).vocabulary.to_json(), "tokenizer": tokenizer.digest}
-        found = {task: self._labelled(task, tokenizer, about | {"task": task}) for task in self.recipe.tasks}
-        datasets = {task: {split: stage.directory / split for split in stage.results} for task, stage in found.items()}
-        summary = {
-            "sources": {},
-            "vocabulary": about["vocabulary"]["size"],
-            "examples": {task: stage.results for task, stage in found.items()},
-        }
-        return Prepared(folder, datasets, summary)
-
-    def _own_tokenizer(self) -> Finished:
-        tokenizer = self.recipe.tokenizer
-        return run_stage(
-            Stage("tokenizer", 1, tokenizer.model_dump(mode="json"), (), (tokenizer.library,)),
-            lambda: [Task("train", train_tokenizer, (tokenizer, []))],
-            self.cache,
-            self.progress,
-        )
-
-    def _labelled(self, task: str, tokenizer: Finished, about: dict[str, Any]) -> Finished:
-        layout, names = self.recipe.tasks[task].format, self.recipe.names_of(task)
-        sources = {name: self.recipe.sources[name] for name in self._sources_of(task)}
-        work = LabelledWork(layout, sources, tokenizer.directory / "tokenizer", self.recipe.model.joining, names)
-        return labelled_stage(work, about, (tokenizer.digest,), self.cache, self.progress)
-
-    def _from_documents(self) -> Prepared:
         documents = {name: self._documents(name) for name in sorted(self.recipe.sources)}
         deals = self._deals(documents)
         counts = {name: _counts(found, deals[name].results["deal"][name]) for name, found in documents.items()}

@@ -72,6 +72,15 @@ class Finished:
     results: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Where the tokenizer and the data sets {task: {split: directory}} are, and what was counted on the way."""
+
+    tokenizer: Path
+    datasets: dict[str, dict[str, Path]]
+    summary: dict[str, Any]
+
+
 Finish = Callable[[Path, dict[str, Any]], Sequence[str]]
 """Completes a stage from the results of all tasks, such as by a manifest, and returns the files it wrote."""
 

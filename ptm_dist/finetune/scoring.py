@@ -20,7 +20,7 @@ from ptm_dist.recipe import Recipe
 from ptm_dist.recipe_io import read_settings, recipe_from_json, recipe_to_json
 from ptm_dist.recipe_merge import merged
 from ptm_dist.run import RunFolder
-from ptm_dist.train.committed import list_checkpoints
+from ptm_dist.train.committed import checkpoint_of
 
 
 def predict(model: TaskModel, task: str, items: Sequence[Item], settings: Score) -> tuple[list[Prediction], list[Bad]]:
@@ -35,8 +35,8 @@ def predict(model: TaskModel, task: str, items: Sequence[Item], settings: Score)
     return [kind.predict(items[number], found, reading) for number, found in sorted(by_item.items())], bad
 
 
-def score_run(run: RunFolder, split: str, recipe: Recipe | None = None, path: str = "") -> list[Results]:
-    """Predict the items of a split with the newest checkpoint (or that of `path`, RUN@STEP), measure, and keep both.
+def score_run(path: str, splits: Sequence[str], recipe: Recipe | None = None) -> list[Results]:
+    """Predict the items of splits with the newest checkpoint of RUN, or that of RUN@STEP, measure, and keep both.
 
     `recipe` may hold other data of the same tasks.
 
@@ -45,12 +45,12 @@ def score_run(run: RunFolder, split: str, recipe: Recipe | None = None, path: st
         DataUnavailableError: there is no such split, or none of its items has a label.
 
     """
-    model, settings = TaskModel.open(path or str(run.path)), Score.of(run)
-    recipe = recipe or model.recipe
-    return [_score_task(run, model, (recipe, task, split), settings) for task in recipe.tasks]
+    model = TaskModel.open(path)
+    recipe, settings = recipe or model.recipe, Score.of(model.run)
+    return [_score_task(model, (recipe, task, split), settings) for split in splits for task in recipe.tasks]
 
 
-def _score_task(run: RunFolder, model: TaskModel, what: tuple[Recipe, str, str], settings: Score) -> Results:
+def _score_task(model: TaskModel, what: tuple[Recipe, str, str], settings: Score) -> Results:
     recipe, task, split = what
     kind = KINDS[model.objective(task).kind]
     items, skipped = _items(recipe, task, split)
@@ -69,7 +69,7 @@ def _score_task(run: RunFolder, model: TaskModel, what: tuple[Recipe, str, str],
         figures = score(name, *told_to(name, scored, gold, found))
         # Two metrics may call something the same: exact match and F1 of answers by SQuAD and by CMRC.
         metrics |= {f"{name}/{key}" if key in metrics else key: value for key, value in figures.items()}
-    where = run.path / "results"
+    where = model.run.path / "results"
     file = f"{task}.{split}.predictions.jsonl"
     write_predictions(where / file, predictions)
     results = Results(
@@ -81,7 +81,7 @@ def _score_task(run: RunFolder, model: TaskModel, what: tuple[Recipe, str, str],
         skipped=dict(sorted((skipped + Counter(one.why for one in bad)).items())),
         confusion=confusion(gold, [one.predicted for one in found]) if kind is KINDS["classify_text"] else None,
         predictions=file,
-        checkpoint=str(newest(run)),
+        checkpoint=str(model.checkpoint),
         seed=recipe.seed,
         recipe_digest=recipe.digest,
         scored_at=time.time(),
@@ -102,26 +102,14 @@ def _items(recipe: Recipe, task: str, split: str) -> tuple[list[Item], Counter[s
     return items, skipped
 
 
-def newest(run: RunFolder) -> Path:
-    """Return the newest checkpoint of a run.
-
-    Raises:
-        ConfigError: it has none.
-
-    """
-    found = list_checkpoints(run.checkpoints)
-    if not found:
-        raise ConfigError(f"{run.path}: there is no checkpoint yet.")
-    return max(found, key=lambda info: info.step).path
-
-
 def scored(run: RunFolder, split: str) -> list[Results]:
     """Return what is known of a split for the newest checkpoint; nothing unless all of it is."""
     paths = [run.path / "results" / f"{task}.{split}.json" for task in run.recipe().tasks]
     if not all(path.exists() for path in paths):
         return []
     found = [read_results(path) for path in paths]
-    current = all(one.checkpoint == str(newest(run)) and one.recipe_digest == run.recipe().digest for one in found)
+    newest = str(checkpoint_of(run.checkpoints).path)
+    current = all(one.checkpoint == newest and one.recipe_digest == run.recipe().digest for one in found)
     return found if current else []
 
 

@@ -20,7 +20,7 @@ from ptm_dist.objectives.base import Objective
 from ptm_dist.recipe import Recipe
 from ptm_dist.rng import RowDraws
 from ptm_dist.run import RunFolder
-from ptm_dist.train.committed import list_checkpoints, verify
+from ptm_dist.train.committed import checkpoint_of, verify
 from ptm_dist.train.module import PretrainingModel, load_weights, to_device
 from ptm_dist.train.state import StateFiles
 
@@ -32,7 +32,8 @@ BATCH_TOKENS: Final = 8192
 class TaskModel:
     """A model with heads of labelled tasks, on the best device that there is, without dropout."""
 
-    name: str
+    run: RunFolder
+    checkpoint: Path
     recipe: Recipe
     module: PretrainingModel
     tokenizer: FolderTokenizer
@@ -52,14 +53,10 @@ class TaskModel:
         recipe = run.recipe()
         if not recipe.is_labelled:
             raise ConfigError(f"{name}: this run was trained on text, not on a labelled task. Fine-tune it: ptm finetune {name} TASK.yaml")
-        found = {info.step: info.path for info in list_checkpoints(run.checkpoints)}
-        if not found or (step and int(step) not in found):
-            have = ", ".join(map(str, sorted(found))) or "none"
-            raise ConfigError(f"{path}: there is no such checkpoint; there are: {have}.")
-        directory = found[int(step) if step else max(found)]
-        verify(directory)
+        checkpoint = checkpoint_of(run.checkpoints, int(step) if step else None).path
+        verify(checkpoint)
         tokenizer = load_tokenizer(run.data().tokenizer)
-        return cls(path, recipe, *_on_device(recipe, tokenizer, StateFiles(directory).weights()))
+        return cls(run, checkpoint, recipe, *_on_device(recipe, tokenizer, StateFiles(checkpoint).weights()))
 
     def objective(self, task: str) -> Objective:
         """Return what a task is asked; a language model beside it is not."""

@@ -36,10 +36,12 @@ class Questions(LabelledFormat):
 
     def rows(self, items: Sequence[Item], tools: Tools, training: bool) -> Iterator[Made | Bad]:
         """Yield rows with `pick`; bad are items with no_answer that is known, an empty_text, or no_room for a context."""
+        last, context = None, None
         for number, item in enumerate(items):
             assert isinstance(item, QuestionItem)
-            question, context = tools.texts([item.question, item.context])
-            question = question.cut(0, self.most_question)
+            if context is None or item.context != last:  # Questions about one context follow one another.
+                last, (context,) = item.context, tools.texts([item.context])
+            question = tools.texts([item.question])[0].cut(0, self.most_question)
             room = self.length - tools.joining.specials(2) - len(question.ids)
             reason = _reason(item, (question, context), room, training)
             if reason:

@@ -73,6 +73,21 @@ def list_checkpoints(root: Path) -> list[CheckpointInfo]:
     return [_info(root, step, path) for step, path in sorted(committed(root).items())]
 
 
+def checkpoint_of(root: Path, step: int | None = None) -> CheckpointInfo:
+    """Return the committed checkpoint of a step under `root`, by default the newest; its bytes are not checked.
+
+    Raises:
+        ConfigError: there is none.
+
+    """
+    found = {info.step: info for info in list_checkpoints(root)}
+    step = max(found, default=0) if step is None else step
+    if step not in found:
+        have = ", ".join(map(str, sorted(found))) or "none"
+        raise ConfigError(f"{root.parent}: no checkpoint of step {step}; there are: {have}.")
+    return found[step]
+
+
 def list_quarantined(root: Path) -> list[Path]:
     """Return the damaged checkpoints that were set aside under `root`."""
     return sorted(root.glob(".bad-*"))

@@ -118,8 +118,7 @@ class Trainer:
         self.watchdog.feed()
         clock.add("data", data_seconds)
         asked = self.recipe.tasks[moment.task].objectives
-        shares = {objective.kind: objective.weight for objective in asked}
-        objectives = list(shares)
+        shares, objectives = {objective.kind: objective.weight for objective in asked}, [objective.kind for objective in asked]
         mine = [sum(count_of(objective, batch) for batch in batches) for objective in asked]
         tokens = sum(batch.tokens for batch in batches)
         # Counts come first, over all ranks, so that no gradient depends on how the batch was split.

@@ -100,7 +100,8 @@ class PretrainingModel(nn.Module):
             inputs, lengths = {name: fold(values) for name, values in inputs.items()}, lengths.flatten()
         inputs = inputs | {"task_types": torch.full_like(inputs["tokens"], self.numbers[self.owners[task]])}
         frozen, alone = self.frozen[task], all(self.frozen.values())
-        self.backbone.train(self.training and not frozen)
+        if self.backbone.training != (self.training and not frozen):  # It walks all modules, and seldom changes.
+            self.backbone.train(not self.backbone.training)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not alone):
             if any(objective.head.kind in DOWNSTREAM for objective in self.objectives[task]):
                 states, after = self.backbone.read(inputs, lengths), {}

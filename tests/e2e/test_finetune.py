@@ -195,7 +195,7 @@ def test_seeds_and_settings_are_a_queue_with_one_table(pretrained, tmp_path):
 class TestWhatIsWrong:
     def test_a_run_of_text_cannot_be_measured_or_asked(self, pretrained):
         with pytest.raises(ConfigError, match="was trained on text, not on a labelled task"):
-            score_run(RunFolder(pretrained), "validation")
+            score_run(str(pretrained), ["validation"])
 
     def test_no_task_no_preset_no_checkpoint(self, pretrained, tmp_path):
         task = write_task(tmp_path, "texts")

@@ -42,9 +42,9 @@ SOURCES: Final = {"en": "docs", "zh": "news"}
 """What the texts of a language are called in the overlays of TEXTS."""
 
 
-def over_text(path: Path, language: str, text: Path) -> Path:
-    """Write an overlay like that of a language that reads `text`, a file of JSON lines, and return its path."""
-    source = {"kind": "text", "paths": [str(text)]}
+def over_texts(path: Path, language: str, *texts: Path) -> Path:
+    """Write an overlay like that of a language that reads `texts`, files of JSON lines, and return its path."""
+    source = {"kind": "text", "paths": [str(text.absolute()) for text in texts]}
     path.write_text(f"extends: {TEXTS[language]}\nsources: {json.dumps({SOURCES[language]: source})}\n", encoding="utf8")
     return path
 

@@ -17,7 +17,7 @@ from ptm_dist.prepared import DataFolders
 from ptm_dist.recipe_io import dump_recipe
 from ptm_dist.report import load_run
 from ptm_dist.run import RunFolder
-from tests.systems.ride import GOLDEN, SMALL, SYSTEMS, over_text
+from tests.systems.ride import GOLDEN, SMALL, SYSTEMS, over_texts
 from tests.systems.stories import write_stories
 from tests.tiny import ptm
 
@@ -35,7 +35,7 @@ ASKED = {"bert": ("fill-mask", "the old [MASK]"), "gpt": ("generate", "the old b
 def texts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("texts")
     return {
-        language: over_text(folder / f"{language}.yaml", language, write_stories(folder / f"{language}.jsonl", language, STORIES))
+        language: over_texts(folder / f"{language}.yaml", language, write_stories(folder / f"{language}.jsonl", language, STORIES))
         for language in ("en", "zh")
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -65,8 +65,8 @@ class Labelled(BaseModel):
     stands before the last - or #); id: nothing. Empty: what the reader says, a column that it is told or the context of questions."""
     bad: Literal["error", "skip"] = "error"
     """What happens when an item cannot be used."""
-    most: Annotated[int, Field(gt=0)] | None = None
-    """At most so many items of each split, for small machines."""
+    most: Annotated[int, Field(gt=0)] | dict[Split, Annotated[int, Field(gt=0)]] | None = None
+    """At most so many items of each split, or of some: {train: 500} tries what few labels are worth, measured on all that is held out."""
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())
@@ -122,7 +122,8 @@ class Labelled(BaseModel):
             raise DataUnavailableError(
                 f"{split}: no item is left of {', '.join(getattr(self, source))}. Choose a greater share, or other files."
             )
-        return first_items(items, self.most), bad if source == split else Counter()
+        most = self.most.get(cast(Split, split)) if isinstance(self.most, dict) else self.most
+        return first_items(items, most), bad if source == split else Counter()
 
     def parts(self) -> list[list[str]]:
         """Refuse to be read as text.

@@ -229,6 +229,13 @@ class TestMost:
         assert set(places[0]) < set(places[1])
         assert places[0] != list(range(10))
 
+    def test_one_split_may_be_short_and_another_whole(self, tmp_path):
+        folder = write(tmp_path, a=rows(*range(200)))
+        every = labelled(TABLE, train=[str(folder)], validation_share=0.3)
+        few = labelled(TABLE, train=[str(folder)], validation_share=0.3, most={"train": 10})
+        assert len(few.items("train")[0]) == 10
+        assert few.items("validation") == every.items("validation")
+
     def test_items_without_ids_of_their_own_are_no_trouble(self):
         items = [TextItem("same", str(number)) for number in range(9)]
         assert len(first_items(items, 4)) == 4

@@ -1,0 +1,86 @@
+"""make study-pretraining: the eleven systems at the size of `configs/studies/downstream.yaml`, which `make study-finetune` fine-tunes.
+
+Two at a time on two cores, resumed where they stopped. English is news and dialogues, Chinese news; PTM_TEXTS names the folder that has
+them (docs/studies/finetuning.md lists them).
+
+    python -m tests.studies.pretraining [SYSTEM...]
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ptm_dist.recipe import Recipe
+from ptm_dist.recipe_io import load_recipe
+from ptm_dist.run import RunFolder
+from tests.studies.side_by_side import train_all
+from tests.systems.ride import CONFIGS, over_texts
+
+STUDIES: Final = Path("runs") / "studies"
+RUNS: Final = STUDIES / "pretraining"
+SCALE: Final = CONFIGS / "studies" / "downstream.yaml"
+TEXTS: Final = {
+    "en": ("en/news_articles.jsonl.gz", "en/bbc_news.jsonl.gz", "dialogue/chitchat_en.jsonl.gz"),
+    "zh": ("zh/inews.train.jsonl.gz", "zh/inews.dev.jsonl.gz", "zh/inews.test.jsonl.gz"),
+}
+IN_CHINESE: Final = ("tokenizer.chinese=[]", "tokenizer.least_count=10")
+"""Characters that the text has, and no others: a small vocabulary."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A recipe, its language, and as many steps as take some ten minutes on a core."""
+
+    language: str = "en"
+    steps: int = 4000
+    overrides: tuple[str, ...] = ()
+
+    def recipe(self, name: str, *overrides: str, seed: int = 1) -> Recipe:
+        """Return the recipe of a system under the study's scale and texts."""
+        files = [CONFIGS / f"{name}.yaml", SCALE, texts(self.language)]
+        own = IN_CHINESE if self.language == "zh" else ()
+        return load_recipe(files, [*own, *self.overrides, f"at_most.steps={self.steps}", f"seed={seed}", *overrides])
+
+
+SYSTEMS: Final = {
+    "elmo": System(steps=2500, overrides=("tokenizer.split_punctuation=true",)),
+    "gpt": System(steps=2000),
+    "gpt2": System(steps=2000),
+    "bert": System(),
+    "xlnet": System(steps=3000),
+    "roberta": System(),
+    "albert": System(),
+    "ernie2": System(),
+    "bert_wwm": System("zh"),
+    "bert_wwm_ext": System("zh"),
+    "ernie1": System("zh"),
+}
+
+
+def main(names: list[str]) -> None:
+    """Train what is missing."""
+    pretrained(names or list(SYSTEMS))
+
+
+def pretrained(names: list[str]) -> dict[str, RunFolder]:
+    """Return the runs of systems, trained to their end."""
+    return train_all(RUNS, {name: SYSTEMS[name].recipe(name) for name in names})
+
+
+def texts(language: str) -> Path:
+    """Write an overlay that reads the texts of a language, and return its path; ends the program where they are not."""
+    folder = Path(os.environ.get("PTM_TEXTS", "texts"))
+    found = [folder / name for name in TEXTS[language]]
+    missing = [str(path) for path in found if not path.exists()]
+    if missing:
+        sys.exit(f"{missing[0]}: not there. Name the folder of the texts: PTM_TEXTS=... (docs/studies/finetuning.md)")
+    STUDIES.mkdir(parents=True, exist_ok=True)
+    return over_texts(STUDIES / f"texts_{language}.yaml", language, *found)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

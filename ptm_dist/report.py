@@ -20,7 +20,7 @@ from ptm_dist.data.marks import WORD
 from ptm_dist.data.vocabulary import Tokenizer
 from ptm_dist.errors import ConfigError
 from ptm_dist.events import by_source, probed, reached, read_events, steps_of
-from ptm_dist.finetune.export import export_task
+from ptm_dist.finetune.export import export_task, reading_tokenizer
 from ptm_dist.finetune.results import read_results
 from ptm_dist.inference import Guesses, Model, continue_text, guess_together, open_model
 from ptm_dist.models.generate import Sampling
@@ -123,7 +123,9 @@ def export(run: Run, directory: Path, step: int | None = None, task: str = "") -
     if len(pairs) == 1:
         weights = {name.replace(f"heads.{pairs[0]}.", "heads.sequence.", 1): weight for name, weight in weights.items()}
     config, tensors = LAYOUTS[recipe.model.kind].to_hugging_face(weights, recipe.model, data.vocabulary)
-    write_folder(directory, config, tensors, data.tokenizer, card(run))
+    joining = recipe.model.joining.without_new()
+    reading = reading_tokenizer(joining, data.tokenizer) if joining.has_segments else None
+    write_folder(directory, config, tensors, data.tokenizer, card(run), reading)
 
 
 def make_portable(run: Run, directory: Path, step: int | None = None, *, weights_only: bool = False) -> None:

@@ -39,6 +39,11 @@ class Joining:
     new: tuple[str, ...] = ()
     """Special tokens that the vocabulary needs beside its own."""
 
+    @property
+    def has_segments(self) -> bool:
+        """Do the tokens of a pair lie in different segments?"""
+        return any(segment for _, segment in self.pair)
+
     def specials(self, texts: int) -> int:
         """Return how many special tokens a row of one or two texts has."""
         return sum(symbol not in {"A", "B"} for symbol, _ in self._layout(texts))

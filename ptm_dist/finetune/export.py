@@ -104,7 +104,7 @@ def reading_tokenizer(joining: Joining, folder: Path) -> dict[str, bytes]:
     vocabulary = load_tokenizer(folder).vocabulary
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / TOKENIZER_FILE))
     settings = read_json(folder / SETTINGS[0]) if (folder / SETTINGS[0]).exists() else {}
-    if any(segment for _, segment in joining.pair):
+    if joining.has_segments:
         settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     settings["pad_token"] = settings.get("pad_token") or tokenizer.id_to_token(vocabulary.pad)
     found = {SETTINGS[0]: json_file(settings)}

@@ -71,15 +71,15 @@ def pretrained(names: list[str]) -> dict[str, RunFolder]:
     return train_all(RUNS, {name: SYSTEMS[name].recipe(name) for name in names})
 
 
-def texts(language: str) -> Path:
-    """Write an overlay that reads the texts of a language, and return its path; ends the program where they are not."""
+def texts(language: str, some: tuple[str, ...] | None = None) -> Path:
+    """Write an overlay that reads the texts of a language, or some of them, and return its path; ends the program where they are not."""
     folder = Path(os.environ.get("PTM_TEXTS", "texts"))
-    found = [folder / name for name in TEXTS[language]]
+    found = [folder / name for name in some or TEXTS[language]]
     missing = [str(path) for path in found if not path.exists()]
     if missing:
         sys.exit(f"{missing[0]}: not there. Name the folder of the texts: PTM_TEXTS=... (docs/studies/finetuning.md)")
     STUDIES.mkdir(parents=True, exist_ok=True)
-    return over_texts(STUDIES / f"texts_{language}.yaml", language, *found)
+    return over_texts(STUDIES / f"texts_{language}{'_few' if some else ''}.yaml", language, *found)
 
 
 if __name__ == "__main__":

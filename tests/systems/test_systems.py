@@ -100,6 +100,11 @@ def require_loads(run):
     ids = tokenizer("the old baker 李明", add_special_tokens=False, return_tensors="pt")["input_ids"]
     assert load_run(run.path).tokenizer().encode(["the old baker 李明"])[0].tolist() == ids[0].tolist()
     assert torch.isfinite(model(input_ids=ids)[0]).all()
+    if settings.joining.has_segments:
+        texts = ["the old baker", "a door"]
+        laid = settings.joining.lay(load_run(run.path).tokenizer().encode(texts), run.data().vocabulary)
+        read = tokenizer(*texts)
+        assert (read["input_ids"], read["token_type_ids"]) == (laid.tokens.tolist(), laid.segments.tolist())
 
 
 class TestEnglish:

@@ -133,7 +133,7 @@ def predict(
     items = items_of(opened.recipe.tasks[name].format.kind, lines)
     while batch := list(islice(items, AT_ONCE)):
         found, bad = predicted(opened, name, batch, settings)
-        for one in found:
+        for one in found.values():
             sys.stdout.write(line_of(one) + "\n")
         for one in bad:
             print(f"{one.where}: left out: {one.why}", file=sys.stderr)

@@ -23,8 +23,8 @@ from ptm_dist.run import RunFolder
 from ptm_dist.train.committed import checkpoint_of
 
 
-def predict(model: TaskModel, task: str, items: Sequence[Item], settings: Score) -> tuple[list[Prediction], list[Bad]]:
-    """Return the predictions of items, in their order, and the items that give no row."""
+def predict(model: TaskModel, task: str, items: Sequence[Item], settings: Score) -> tuple[dict[int, Prediction], list[Bad]]:
+    """Return the predictions by the places of their items, in that order, and the items that give no row."""
     kind = KINDS[model.objective(task).kind]
     tools = model.tools(task)
     reading = Reading(tools.names, tools.joining, settings.answers)
@@ -32,7 +32,7 @@ def predict(model: TaskModel, task: str, items: Sequence[Item], settings: Score)
     by_item: dict[int, list[Any]] = {}
     for made, logits in zip(rows, model.logits(task, rows), strict=True):
         by_item.setdefault(made.item, []).append((made, logits))
-    return [kind.predict(items[number], found, reading) for number, found in sorted(by_item.items())], bad
+    return {number: kind.predict(items[number], found, reading) for number, found in sorted(by_item.items())}, bad
 
 
 def score_run(path: str, splits: Sequence[str], recipe: Recipe | None = None) -> list[Results]:
@@ -56,14 +56,15 @@ def _score_task(model: TaskModel, what: tuple[Recipe, str, str], settings: Score
     items, skipped = _items(recipe, task, split)
     known = labelled(items, kind)
     predictions, bad = predict(model, task, items, settings)
-    told = {one.id: one for one in predictions}
-    scored = [items[number] for number in known if items[number].id in told]
+    # By place: files of several languages may have items of the same id.
+    measured = [number for number in known if number in predictions]
+    scored = [items[number] for number in measured]
     if not scored:
         raise DataUnavailableError(
             f"{task}: no item of {split} has a label to compare with. Choose another --split, or predict: ptm model predict"
         )
     names = settings.metrics or kind.metrics
-    gold, found = [kind.gold(item) for item in scored], [told[item.id] for item in scored]
+    gold, found = [kind.gold(item) for item in scored], [predictions[number] for number in measured]
     metrics = dict[str, float]()
     for name in names:
         figures = score(name, *told_to(name, scored, gold, found))
@@ -71,7 +72,7 @@ def _score_task(model: TaskModel, what: tuple[Recipe, str, str], settings: Score
         metrics |= {f"{name}/{key}" if key in metrics else key: value for key, value in figures.items()}
     where = model.run.path / "results"
     file = f"{task}.{split}.predictions.jsonl"
-    write_predictions(where / file, predictions)
+    write_predictions(where / file, predictions.values())
     results = Results(
         task=task,
         kind=recipe.tasks[task].format.kind,

@@ -167,7 +167,8 @@ def test_random_weights_and_another_number_of_workers(pretrained, ray_head, tmp_
 def test_a_fine_tuned_run_is_measured_on_other_data_and_predicts_lines(pretrained, ray_head, tmp_path):
     (found,) = tuned(pretrained, write_task(tmp_path, "texts"), tmp_path / "run", "epochs=6")
     (tmp_path / "new.jsonl").write_text(
-        '{"id": "1", "a": "amber moon basil", "label": "dark"}\n{"id": "2", "a": "sun fern", "label": "dark"}\n'
+        # Files of several languages may share ids.
+        '{"id": "1", "a": "amber moon basil", "label": "dark"}\n{"id": "1", "a": "sun fern", "label": "dark"}\n'
     )
     told = ptm("finetune", tmp_path / "run", f"sources.own.test=[{tmp_path}/new.jsonl]", "--evaluate-only", "--split", "test")
     assert told.returncode == 0, told.stderr

@@ -1,7 +1,7 @@
 """make study-pretraining: the eleven systems at the size of `configs/studies/downstream.yaml`, which `make study-finetune` fine-tunes.
 
-Two at a time on two cores, resumed where they stopped. English is news and dialogues, Chinese news; PTM_TEXTS names the folder that has
-them (docs/studies/finetuning.md lists them).
+Two at a time on two cores, resumed where they stopped. English is news and dialogues, whose folder PTM_TEXTS names
+(docs/studies/finetuning.md lists them); Chinese is news that a package has.
 
     python -m tests.studies.pretraining [SYSTEM...]
 """
@@ -18,15 +18,12 @@ from ptm_dist.recipe import Recipe
 from ptm_dist.recipe_io import load_recipe
 from ptm_dist.run import RunFolder
 from tests.studies.side_by_side import train_all
-from tests.systems.ride import CONFIGS, over_texts
+from tests.systems.ride import CONFIGS, TEXTS, over_texts
 
 STUDIES: Final = Path("runs") / "studies"
 RUNS: Final = STUDIES / "pretraining"
 SCALE: Final = CONFIGS / "studies" / "downstream.yaml"
-TEXTS: Final = {
-    "en": ("en/news_articles.jsonl.gz", "en/bbc_news.jsonl.gz", "dialogue/chitchat_en.jsonl.gz"),
-    "zh": ("zh/inews.train.jsonl.gz", "zh/inews.dev.jsonl.gz", "zh/inews.test.jsonl.gz"),
-}
+ENGLISH: Final = ("en/news_articles.jsonl.gz", "en/bbc_news.jsonl.gz", "dialogue/chitchat_en.jsonl.gz")
 IN_CHINESE: Final = ("tokenizer.chinese=[]", "tokenizer.least_count=10")
 """Characters that the text has, and no others: a small vocabulary."""
 
@@ -71,15 +68,17 @@ def pretrained(names: list[str]) -> dict[str, RunFolder]:
     return train_all(RUNS, {name: SYSTEMS[name].recipe(name) for name in names})
 
 
-def texts(language: str, some: tuple[str, ...] | None = None) -> Path:
-    """Write an overlay that reads the texts of a language, or some of them, and return its path; ends the program where they are not."""
+def texts(language: str, some: tuple[str, ...] = ENGLISH) -> Path:
+    """Return the overlay of the texts of a language: Chinese of a package, English from files; ends the program where they are not."""
+    if language == "zh":
+        return TEXTS["zh"]
     folder = Path(os.environ.get("PTM_TEXTS", "texts"))
-    found = [folder / name for name in some or TEXTS[language]]
+    found = [folder / name for name in some]
     missing = [str(path) for path in found if not path.exists()]
     if missing:
         sys.exit(f"{missing[0]}: not there. Name the folder of the texts: PTM_TEXTS=... (docs/studies/finetuning.md)")
     STUDIES.mkdir(parents=True, exist_ok=True)
-    return over_texts(STUDIES / f"texts_{language}{'_few' if some else ''}.yaml", language, *found)
+    return over_texts(STUDIES / f"texts_{len(found)}.yaml", language, *found)
 
 
 if __name__ == "__main__":

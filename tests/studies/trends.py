@@ -17,7 +17,7 @@ from ptm_dist.recipe import Recipe
 from ptm_dist.recipe_io import load_recipe
 from ptm_dist.run import RunFolder
 from tests.studies.finetune import SEEDS, TASKS, tuning
-from tests.studies.pretraining import IN_CHINESE, SCALE, STUDIES, texts
+from tests.studies.pretraining import ENGLISH, IN_CHINESE, SCALE, STUDIES, texts
 from tests.studies.side_by_side import columns, finetune_all, train_all
 from tests.systems.ride import CONFIGS
 
@@ -61,7 +61,7 @@ def main(language: str) -> None:
 def recipe(arm: str, language: str, seed: int) -> Recipe:
     """Return the recipe of an arm under the study's scale and texts."""
     own = CONFIGS / "studies" / "trends" / f"{arm}.yaml"
-    files = [own if own.exists() else CONFIGS / f"{arm}.yaml", SCALE, texts(language, FEW_TEXTS.get(arm))]
+    files = [own if own.exists() else CONFIGS / f"{arm}.yaml", SCALE, texts(language, FEW_TEXTS.get(arm, ENGLISH))]
     return load_recipe(files, [*(IN_CHINESE if language == "zh" else ()), f"at_most.steps={STEPS}", f"seed={seed}"])
 
 

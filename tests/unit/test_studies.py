@@ -15,7 +15,7 @@ from tests.studies.finetune import line
 @pytest.fixture
 def somewhere(tmp_path, monkeypatch):
     """Empty files in the places of the texts."""
-    for name in [name for names in pretraining.TEXTS.values() for name in names]:
+    for name in pretraining.ENGLISH:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     monkeypatch.setenv("PTM_TEXTS", str(tmp_path))

@@ -1,9 +1,9 @@
-"""make study-trends-en, make study-trends-zh: what papers say of masks, rows, objectives and sizes, tried small with three seeds.
+"""make study-trends-rows, -albert, -zh: what papers say of masks, rows, objectives and sizes, tried small with three seeds.
 
 Each arm is a file of `configs/studies/trends` or a recipe, pretrained with three seeds at the size of `configs/studies/downstream.yaml`,
 then fine-tuned once each; arms are shared between questions. What is finished is not done again.
 
-    python -m tests.studies.trends en|zh
+    python -m tests.studies.trends rows|albert|zh
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ FEW_TEXTS: Final = {"static_masks": ("en/bbc_news.jsonl.gz",), "dynamic_masks": 
 """Arms that read their texts five times: what is drawn anew must come again."""
 MEASURED: Final = {"en": ("emotions_en", "wnut16"), "zh": ("cluener", "cmrc2018")}
 QUESTIONS: Final = {
-    "en": {
+    "rows": {
         "masks drawn anew, or one for good (RoBERTa: as good or slightly better)": ("dynamic_masks", "static_masks"),
         "full sentences, or pairs of segments (RoBERTa: slightly better)": ("full_sentences", "bert"),
         "permutation, or masks (XLNet: better)": ("xlnet", "full_sentences"),
+    },
+    "albert": {
         "sentence order, or the next sentence (ALBERT: better)": ("albert", "albert_nsp"),
         "shared layers, or layers of their own (ALBERT: a little worse)": ("albert", "albert_unshared"),
         "embeddings of 64, or of 16 (ALBERT: hardly any difference)": ("albert", "albert_narrow"),
@@ -44,16 +46,17 @@ QUESTIONS: Final = {
         "ERNIE 2.0, or 1.0 (ERNIE 2.0: better at reading)": ("ernie2_zh", "ernie1"),
     },
 }
-"""What a paper says, and the arms that it is tried with."""
+"""By part: what a paper says, and the arms that it is tried with."""
 
 
-def main(language: str) -> None:
+def main(part: str) -> None:
     """Train and fine-tune what is missing, and print a table for each question."""
-    arms = list(dict.fromkeys(arm for arms in QUESTIONS[language].values() for arm in arms))
+    questions, language = QUESTIONS[part], "zh" if part == "zh" else "en"
+    arms = list(dict.fromkeys(arm for arms in questions.values() for arm in arms))
     runs = train_all(PRETRAINING, {f"{arm}-{seed}": recipe(arm, language, seed) for seed in SEEDS for arm in arms})
     found = {task: fine_tuned(task, language, runs) for task in MEASURED[language]}
     heading = ("arm", *(f"{task}, {TASKS[language][task].figure}" for task in found))
-    for said, compared in QUESTIONS[language].items():
+    for said, compared in questions.items():
         lines = [(arm, *(figures(found[task], arm, language, task) for task in found)) for arm in compared]
         print(f"\n{said}\n\n{columns(heading, lines, 1)}")
 

@@ -36,11 +36,9 @@ class System:
     steps: int = 4000
     overrides: tuple[str, ...] = ()
 
-    def recipe(self, name: str, *overrides: str, seed: int = 1) -> Recipe:
+    def recipe(self, name: str) -> Recipe:
         """Return the recipe of a system under the study's scale and texts."""
-        files = [CONFIGS / f"{name}.yaml", SCALE, texts(self.language)]
-        own = IN_CHINESE if self.language == "zh" else ()
-        return load_recipe(files, [*own, *self.overrides, f"at_most.steps={self.steps}", f"seed={seed}", *overrides])
+        return small(CONFIGS / f"{name}.yaml", self.language, self.steps, self.overrides)
 
 
 SYSTEMS: Final = {
@@ -66,6 +64,12 @@ def main(names: list[str]) -> None:
 def pretrained(names: list[str]) -> dict[str, RunFolder]:
     """Return the runs of systems, trained to their end."""
     return train_all(RUNS, {name: SYSTEMS[name].recipe(name) for name in names})
+
+
+def small(file: Path, language: str, steps: int, overrides: tuple[str, ...] = (), some: tuple[str, ...] = ENGLISH) -> Recipe:
+    """Return a recipe under the study's scale, over the texts of its language or, in English, some of them."""
+    in_language = IN_CHINESE if language == "zh" else ()
+    return load_recipe([file, SCALE, texts(language, some)], [*in_language, *overrides, f"at_most.steps={steps}"])
 
 
 def texts(language: str, some: tuple[str, ...] = ENGLISH) -> Path:

@@ -14,18 +14,15 @@ from typing import Final
 from ptm_dist.finetune.bootstrap import spread
 from ptm_dist.finetune.results import Results
 from ptm_dist.recipe import Recipe
-from ptm_dist.recipe_io import load_recipe
 from ptm_dist.run import RunFolder
 from tests.studies.finetune import SEEDS, TASKS, tuning
-from tests.studies.pretraining import ENGLISH, IN_CHINESE, SCALE, STUDIES, texts
+from tests.studies.pretraining import ENGLISH, STUDIES, small
 from tests.studies.side_by_side import columns, finetune_all, train_all
 from tests.systems.ride import CONFIGS
 
 PRETRAINING: Final = STUDIES / "trends"
 FINETUNE: Final = STUDIES / "trends-finetune"
 STEPS: Final = 3000
-
-
 FEW_TEXTS: Final = {"static_masks": ("en/bbc_news.jsonl.gz",), "dynamic_masks": ("en/bbc_news.jsonl.gz",)}
 """Arms that read their texts five times: what is drawn anew must come again."""
 MEASURED: Final = {"en": ("emotions_en", "wnut16"), "zh": ("cluener", "cmrc2018")}
@@ -64,8 +61,8 @@ def main(part: str) -> None:
 def recipe(arm: str, language: str, seed: int) -> Recipe:
     """Return the recipe of an arm under the study's scale and texts."""
     own = CONFIGS / "studies" / "trends" / f"{arm}.yaml"
-    files = [own if own.exists() else CONFIGS / f"{arm}.yaml", SCALE, texts(language, FEW_TEXTS.get(arm, ENGLISH))]
-    return load_recipe(files, [*(IN_CHINESE if language == "zh" else ()), f"at_most.steps={STEPS}", f"seed={seed}"])
+    file = own if own.exists() else CONFIGS / f"{arm}.yaml"
+    return small(file, language, STEPS, (f"seed={seed}",), FEW_TEXTS.get(arm, ENGLISH))
 
 
 def fine_tuned(task: str, language: str, runs: dict[str, RunFolder]) -> dict[str, Results]:

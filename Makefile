@@ -9,12 +9,13 @@ export HF_HUB_OFFLINE := 1
 # Two at a time, whole files or classes, so that what a file sets up is set up once.
 SIDE_BY_SIDE := -n 2 --dist loadscope
 
-.PHONY: finetune-tour systems study-schedules study-pretraining study-finetune-en study-finetune-zh study-trends-rows study-trends-albert study-trends-zh help quickstart quickstart-zh test test-slow check format clean study-lamb bench units-report
+.PHONY: finetune-tour systems study-schedules study-pretraining study-finetune-en study-finetune-zh study-trends-rows study-trends-albert study-trends-zh help quickstart quickstart-zh test test-slow check format clean study-lamb bench test-gpu units-report
 help:
 	@echo "make quickstart  install into $(VENV) and train a small RoBERTa on this machine, in under 4 minutes after the install"
 	@echo "make quickstart-zh  install some Chinese news too, and train a small Chinese model with whole-word masks"
 	@echo "make test        install the dev extra too, then the checks and the tests (under 12 minutes)"
 	@echo "make test-slow   the tests that take longer: kills, restarts, the whole quickstart"
+	@echo "make test-gpu    families, the engine and whole runs on one GPU"
 	@echo "make study-lamb  LAMB at batch 4,096 beside AdamW at 256 (40 minutes; goes on where it stopped)"
 	@echo "make systems     every system at laptop scale on real text, and a table (90 minutes; goes on where it stopped)"
 	@echo "make finetune-tour  one task of each kind, from the quickstart (needs PTM_LABELLED, see docs/finetuning.md)"
@@ -35,6 +36,10 @@ quickstart-zh: $(VENV)/.zh
 
 test: check
 	$(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE)
+
+test-gpu: $(VENV)/.dev
+	@$(BIN)/python -c "import sys, torch; torch.cuda.is_available() or sys.exit('torch finds no GPU here')"
+	$(BIN)/pytest -m "" tests/gpu tests/contract/test_engine.py -k "gpu or 0-1 or 1-1 or 2-1 or 3-1 or overflow"
 
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow $(SIDE_BY_SIDE)
@@ -68,8 +73,8 @@ study-trends-rows study-trends-albert study-trends-zh: $(VENV)/.dev
 	$(BIN)/python -m tests.studies.trends $(@:study-trends-%=%)
 
 bench: $(VENV)/.dev
-	$(BIN)/python tests/bench/bert_mini.py stock
-	$(BIN)/python tests/bench/bert_mini.py tuned
+	$(BIN)/python -m tests.bench.bert stock
+	$(BIN)/python -m tests.bench.bert tuned
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.masking
 
 units-report: $(VENV)/.dev

@@ -6,7 +6,7 @@ import io
 import logging
 import os
 import warnings
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from contextlib import redirect_stdout
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ if not torch.cuda.is_available():
     # DeepSpeed looks for an accelerator when it is imported; on a CPU it must be told.
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+# Without it cuBLAS promises no bits, and torch refuses to multiply under `strict`. It must be there before the first product.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import deepspeed
 from deepspeed.accelerator import get_accelerator
@@ -58,6 +60,7 @@ class Engine:
         _require_precision(recipe.engine.precision)
         _set_determinism(recipe.engine.determinism)
         self.loss_scale = LossScale() if recipe.engine.precision == "fp16" else None
+        _cast_within(model, recipe, context.device)
         with redirect_stdout(io.StringIO()):  # It prints its memory use a dozen times.
             self._deepspeed: Any = deepspeed.initialize(model=model, optimizer=self.optimizer, config=_config(recipe))[0]
         self._norm, self._overflow = torch.tensor(float("nan")), False
@@ -77,7 +80,7 @@ class Engine:
         """
         # Dropout is drawn from a seed of its own each time, so that no generator state has to be stored.
         torch.manual_seed(derive_seed(self.recipe.seed, "dropout", *key, self.context.rank))
-        with self.clock.during("forward"), self._autocast():
+        with self.clock.during("forward"):
             reached("step.forward")
             total, losses, after = self._deepspeed(task, *to_device(batch, self.context.device), weights, memory)
         with self.clock.during("backward"):
@@ -99,8 +102,7 @@ class Engine:
     def _forward_only(self, task: str | None, batch: MicroBatch, weights: dict[str, float], memory: Memory | None) -> Any:
         self._deepspeed.eval()
         try:
-            with self._autocast():
-                return self._deepspeed(task, *to_device(batch, self.context.device), weights, memory)
+            return self._deepspeed(task, *to_device(batch, self.context.device), weights, memory)
         finally:
             self._deepspeed.train()
 
@@ -143,16 +145,17 @@ class Engine:
         # Under ZeRO DeepSpeed multiplies and divides by the scale that it was given.
         return self.loss_scale.value if self.loss_scale and not self.layout.sharded else 1.0
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        # ZeRO keeps fp32 weights beside those of low precision. Stage 0 has one set, cast as it is used.
-        dtype = DTYPES[self.recipe.engine.precision]
-        if self.layout.sharded or dtype is torch.float32:
-            return nullcontext()
-        return torch.autocast(self.context.device.type, dtype)
-
     def close(self) -> None:
         """Release what DeepSpeed holds."""
         self._deepspeed.destroy()
+
+
+def _cast_within(model: PretrainingModel, recipe: Recipe, device: torch.device) -> None:
+    """Let stage 0 compute in low precision. It has one set of weights, cast as they are used; ZeRO keeps those of fp32 beside others."""
+    dtype = DTYPES[recipe.engine.precision]
+    if recipe.engine.zero_stage == 0 and dtype is not torch.float32:
+        # Around the model, not around DeepSpeed: where that finds an autocast of a GPU that it has not been told of, it switches it off.
+        model.forward = torch.autocast(device.type, dtype)(model.forward)
 
 
 def _config(recipe: Recipe) -> dict[str, Any]:
@@ -166,8 +169,8 @@ def _config(recipe: Recipe) -> dict[str, Any]:
         "zero_optimization": {
             "stage": recipe.engine.zero_stage,
             "round_robin_gradients": False,
-            # Overlapped reductions come in the order that the network likes.
-            "overlap_comm": recipe.engine.determinism == "fast" and torch.cuda.is_available(),
+            # Overlapped reductions come in the order that the network likes. Where gradients are not dealt out DeepSpeed has none.
+            "overlap_comm": recipe.engine.determinism == "fast" and recipe.engine.zero_stage >= 2 and torch.cuda.is_available(),
         },
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 1 << 62,
@@ -194,3 +197,4 @@ def _set_determinism(promise: str) -> None:
     # Else torch writes NaN into every new buffer, DeepSpeed's of gigabytes too.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision("highest" if promise == "strict" else "high")
+    torch.backends.cudnn.allow_tf32 = promise != "strict"

@@ -149,7 +149,7 @@ def whole_state(engine, context):
     for fragment in engine.layout.owned:
         state = engine.optimizer.state[fragment.flat]
         for key, tensor in (("weight", fragment.flat), *((key, state[key]) for key in engine.optimizer.moments)):
-            mine.append((f"{fragment.name}|{key}", fragment.start, fragment.of(tensor).numpy().copy()))
+            mine.append((f"{fragment.name}|{key}", fragment.start, fragment.of(tensor).cpu().numpy().copy()))
     whole = {}
     for name, start, values in (item for items in context.gather(mine) for item in items):
         shape = engine.layout.shapes[name.rpartition("|")[0]]
@@ -205,6 +205,9 @@ def move_all(context, stage, path, before, tasks):
 
 def overflow(context, stage, path):
     """Do a step of fp16 whose scale is far too large, then one whose scale is not; rank 0 writes what happened."""
+    if not torch.cuda.is_available():
+        # DeepSpeed looks for an autocast of GPUs only, to switch it off; here it shall see that of the CPU.
+        torch.is_autocast_enabled = lambda *_: torch.is_autocast_cpu_enabled()
     plain = recipe_to_json(recipe_of("roberta", "adamw", stage))
     recipe = recipe_from_json(merged(plain, {"engine": {"precision": "fp16"}}))
     torch.manual_seed(0)

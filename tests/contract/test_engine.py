@@ -13,7 +13,8 @@ from tests.contract import engine_ranks
 from tests.contract.engine_ranks import STEPS, active, cases, recipe_of
 from tests.tiny import has_fp16
 
-TOLERANCE = 5e-6
+TOLERANCE = 2e-5 if torch.cuda.is_available() else 5e-6
+"""Of a GPU too: what is wanted was computed on a CPU."""
 
 
 @cache
@@ -25,7 +26,7 @@ def expected(family, optimizer):
 def run(world, body, *args):
     """Do `body` on ranks of one process group."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.contract.engine_ranks"])
+    context.set_forkserver_preload(["ptm_dist.train.warm", "tests.contract.engine_ranks"])
     with listen() as listener:
         ranks = [context.Process(target=engine_ranks.run_rank, args=(rank, world, listener, body, *args)) for rank in range(world)]
         for rank in ranks:

@@ -114,7 +114,7 @@ def rows_of(settings: object, size: int, rows: int = 5) -> tuple[dict[str, Tenso
 
 def real(lengths: Tensor, length: int) -> Tensor:
     """Return bool [R, L], true at real tokens."""
-    return torch.arange(length) < lengths[:, None]
+    return torch.arange(length, device=lengths.device) < lengths[:, None]
 
 
 def outputs_of(model: nn.ModuleDict, inputs: dict[str, Tensor], lengths: Tensor) -> dict[str, Tensor]:
@@ -122,7 +122,7 @@ def outputs_of(model: nn.ModuleDict, inputs: dict[str, Tensor], lengths: Tensor)
     hidden, _ = model.backbone(inputs, lengths)
     length = hidden.shape[1]
     valid = real(lengths, length)
-    everywhere, first = valid.flatten().nonzero().squeeze(1), torch.arange(len(lengths)) * length
+    everywhere, first = valid.flatten().nonzero().squeeze(1), torch.arange(len(lengths), device=lengths.device) * length
     logits = {name: head(hidden, first if name == "sequence" else everywhere) for name, head in model.heads.items()}
     return {"states": hidden[valid]} | logits
 

@@ -33,18 +33,20 @@ class _AdamW(FlatOptimizer):
         super().__init__(groups, settings)
         self._settings = settings
 
-    def _update(self, flat: Tensor, gradient: Tensor, state: dict[str, Tensor], group: Group) -> None:
+    def _update_all(self, flats: list[Tensor], group: Group) -> None:
+        # One call for all: without ZeRO there are hundreds of tensors, and a GPU would wait for each launch.
+        states = [self.init_state(flat) for flat in flats]
         beta1, beta2 = self._settings.betas
         eps = self._settings.eps
         if self._settings.eps_joins == "raw":
-            eps /= (1.0 - beta2 ** (float(state["step"]) + 1.0)) ** 0.5
+            eps /= (1.0 - beta2 ** (float(states[0]["step"]) + 1.0)) ** 0.5
         adamw(
-            [flat],
-            [gradient],
-            [state["exp_avg"]],
-            [state["exp_avg_sq"]],
+            flats,
+            [flat.grad for flat in flats if flat.grad is not None],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
             [],
-            [state["step"]],
+            [state["step"] for state in states],
             fused=True,
             amsgrad=False,
             beta1=beta1,

@@ -83,9 +83,14 @@ class FlatOptimizer(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update every tensor of the active groups that has a gradient."""
         for group in self.param_groups:
-            for flat in group["params"]:
-                if group["active"] and flat.grad is not None:
-                    self._update(flat, flat.grad, self.init_state(flat), group)
+            if group["active"] and (flats := [flat for flat in group["params"] if flat.grad is not None]):
+                self._update_all(flats, group)
+
+    def _update_all(self, flats: list[Tensor], group: Group) -> None:
+        """Update the tensors of a group that have gradients: all were updated equally often."""
+        for flat in flats:
+            assert flat.grad is not None
+            self._update(flat, flat.grad, self.init_state(flat), group)
 
     def _update(self, flat: Tensor, gradient: Tensor, state: dict[str, Tensor], group: Group) -> None:
         raise NotImplementedError

@@ -26,7 +26,7 @@ import torch
 from ptm_dist.corpus.existing import open_tokenizer
 from ptm_dist.corpus.read import InstalledDocs
 from ptm_dist.cost import flops_per_token
-from ptm_dist.data.batch import Row, collate
+from ptm_dist.data.batch import MicroBatch, Row, collate
 from ptm_dist.data.document import Document
 from ptm_dist.models.base import stored_shape
 from ptm_dist.models.interop import LAYOUTS
@@ -126,14 +126,15 @@ class Ours:
         for name in set(os.environ) - before:  # The peer would take them for a distributed run.
             del os.environ[name]
 
-    def step(self, number: int, rows: list[Row]) -> float:
+    def lay(self, rows: list[Row]) -> list[MicroBatch]:
+        """Return the micro-batches of a step, which loader processes have ready in a run, as the peer's loader has its batch."""
+        rows, size = sorted(rows, key=lambda row: len(row.inputs["tokens"])), self.engine.recipe.batch.micro_rows
+        return [collate(rows[start : start + size], self.vocabulary.pad, size) for start in range(0, len(rows), size)]
+
+    def step(self, number: int, batches: list[MicroBatch]) -> float:
         """Do one update and return its loss."""
-        rows = sorted(rows, key=lambda row: len(row.inputs["tokens"]))
-        targets = sum(len(row.targets["masked_lm"].labels) for row in rows)
-        total = 0.0
-        size = self.engine.recipe.batch.micro_rows
-        for micro, start in enumerate(range(0, len(rows), size)):
-            batch = collate(rows[start : start + size], self.vocabulary.pad, size)
+        targets, total = sum(len(batch.targets["masked_lm"].labels) for batch in batches), 0.0
+        for micro, batch in enumerate(batches):
             total += float(self.engine.train("mlm", batch, {"masked_lm": 1.0 / targets}, (number, micro))[0]["masked_lm"].sum)
         self.engine.step(RATE, {"backbone", "masked_lm"})
         return total / targets
@@ -220,8 +221,9 @@ def main(name: str) -> None:
     mine, times = [], []
 
     def after_step(number: int, seconds: float) -> None:
+        laid = ours.lay(batches[number])
         started = now(form)
-        mine.append(ours.step(number, batches[number]))
+        mine.append(ours.step(number, laid))
         times.append((seconds, now(form) - started))
 
     peer = peer_of(ours, recipe, batches, form, after_step)

@@ -65,6 +65,8 @@ class Engine:
             self._deepspeed: Any = deepspeed.initialize(model=model, optimizer=self.optimizer, config=_config(recipe))[0]
         self._norm, self._overflow = torch.tensor(float("nan")), False
         self._deepspeed.clip_fp32_gradients = self._clip
+        # Alone at stage 0 there is nobody to add gradients of: they would be copied twice for nothing.
+        self._deepspeed.enable_backward_allreduce = context.world > 1 or recipe.engine.zero_stage > 0
         self.layout = Layout(self._deepspeed, context.rank, context.world)
         for flat in self.layout.flats:
             self.optimizer.init_state(flat)

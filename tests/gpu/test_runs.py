@@ -8,7 +8,7 @@ from ptm_dist.events import read_events, steps_of
 from tests.e2e.test_resume import LOCAL, finish, plan
 from tests.tiny import STEPS, ledger, ptm
 
-ALONE = {"workers": 1}
+ALONE = {"workers": 1, "timeout_seconds": 120}
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 QUIET = {"dropout": 0.0, "attention_dropout": 0.0}
 

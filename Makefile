@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE := 1
 # Two at a time, whole files or classes, so that what a file sets up is set up once.
 SIDE_BY_SIDE := -n 2 --dist loadscope
 
-.PHONY: finetune-tour systems study-schedules study-pretraining study-finetune-en study-finetune-zh study-trends-rows study-trends-albert study-trends-zh help quickstart quickstart-zh test test-slow check format clean study-lamb bench test-gpu units-report
+.PHONY: finetune-tour systems study-schedules study-pretraining study-finetune-en study-finetune-zh study-trends-masks study-trends-rows study-trends-albert study-trends-words study-trends-ernie help quickstart quickstart-zh test test-slow check format clean study-lamb bench test-gpu units-report
 help:
 	@echo "make quickstart  install into $(VENV) and train a small RoBERTa on this machine, in under 4 minutes after the install"
 	@echo "make quickstart-zh  install some Chinese news too, and train a small Chinese model with whole-word masks"
@@ -22,7 +22,7 @@ help:
 	@echo "make study-schedules  the three schedules of ERNIE 2.0, three seeds each (an hour; goes on where it stopped)"
 	@echo "make study-pretraining  the eleven systems small, for the next two (an hour; needs PTM_TEXTS, see docs/studies/finetuning.md)"
 	@echo "make study-finetune-en, study-finetune-zh  fine-tuned beside random weights and TF-IDF (needs PTM_LABELLED and PTM_TEXTS)"
-	@echo "make study-trends-rows, study-trends-albert, study-trends-zh  what papers say of masks, rows, objectives and sizes (needs both)"
+	@echo "make study-trends-masks, -rows, -albert, -words, -ernie  what papers say of masks, rows, objectives and sizes (needs both)"
 	@echo "make bench       BERT-mini beside transformers.Trainer, masks beside its collator (8 minutes)"
 	@echo "make units-report  how often words and entities agree with People's Daily and CLUENER (needs both, see docs/units.md)"
 	@echo "make check       formatting, lint, types, layers"
@@ -69,7 +69,7 @@ study-pretraining: $(VENV)/.dev
 study-finetune-en study-finetune-zh: $(VENV)/.dev
 	$(BIN)/python -m tests.studies.finetune $(@:study-finetune-%=%)
 
-study-trends-rows study-trends-albert study-trends-zh: $(VENV)/.dev
+study-trends-masks study-trends-rows study-trends-albert study-trends-words study-trends-ernie: $(VENV)/.dev
 	$(BIN)/python -m tests.studies.trends $(@:study-trends-%=%)
 
 bench: $(VENV)/.dev

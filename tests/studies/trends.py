@@ -1,9 +1,9 @@
-"""make study-trends-rows, -albert, -zh: what papers say of masks, rows, objectives and sizes, tried small with three seeds.
+"""make study-trends-masks, -rows, -albert, -words, -ernie: what papers say of masks, rows, objectives and sizes, tried small, three seeds.
 
 Each arm is a file of `configs/studies/trends` or a recipe, pretrained with three seeds at the size of `configs/studies/downstream.yaml`,
 then fine-tuned once each; arms are shared between questions. What is finished is not done again.
 
-    python -m tests.studies.trends rows|albert|zh
+    python -m tests.studies.trends masks|rows|albert|words|ernie
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ FEW_TEXTS: Final = {"static_masks": ("en/bbc_news.jsonl.gz",), "dynamic_masks": 
 """Arms that read their texts five times: what is drawn anew must come again."""
 MEASURED: Final = {"en": ("emotions_en", "wnut16"), "zh": ("cluener", "cmrc2018")}
 QUESTIONS: Final = {
-    "rows": {
+    "masks": {
         "masks drawn anew, or one for good (RoBERTa: as good or slightly better)": ("dynamic_masks", "static_masks"),
+    },
+    "rows": {
         "full sentences, or pairs of segments (RoBERTa: slightly better)": ("full_sentences", "bert"),
         "permutation, or masks (XLNet: better)": ("xlnet", "full_sentences"),
     },
@@ -37,18 +39,21 @@ QUESTIONS: Final = {
         "shared layers, or layers of their own (ALBERT: a little worse)": ("albert", "albert_unshared"),
         "embeddings of 64, or of 16 (ALBERT: hardly any difference)": ("albert", "albert_narrow"),
     },
-    "zh": {
+    "words": {
         "whole words, or characters (BERT-wwm: better)": ("words_zh", "tokens_zh"),
+    },
+    "ernie": {
         "characters, phrases, entities (ERNIE 1.0: each is better)": ("ernie1", "ernie1_phrases", "ernie1_tokens"),
         "ERNIE 2.0, or 1.0 (ERNIE 2.0: better at reading)": ("ernie2_zh", "ernie1"),
     },
 }
 """By part: what a paper says, and the arms that it is tried with."""
+CHINESE: Final = ("words", "ernie")
 
 
 def main(part: str) -> None:
     """Train and fine-tune what is missing, and print a table for each question."""
-    questions, language = QUESTIONS[part], "zh" if part == "zh" else "en"
+    questions, language = QUESTIONS[part], "zh" if part in CHINESE else "en"
     arms = list(dict.fromkeys(arm for arms in questions.values() for arm in arms))
     runs = train_all(PRETRAINING, {f"{arm}-{seed}": recipe(arm, language, seed) for seed in SEEDS for arm in arms})
     found = {task: fine_tuned(task, language, runs) for task in MEASURED[language]}

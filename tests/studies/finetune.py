@@ -36,15 +36,15 @@ class Task:
     overrides: tuple[str, ...]
     split: str = "test"
     train: tuple[str, ...] = ()
-    """Other files to train on."""
+    """Other files to train on; with `validation` in place of all that the task's file names."""
     validation: tuple[str, ...] = ()
 
     def settings(self, name: str) -> list[str]:
         """Return the overrides, with files where they lie."""
-        folder, other = labelled(), {"train": self.train, "validation": self.validation}
-        files = [f"sources.{name}.{split}=[{', '.join(str(folder / file) for file in files)}]" for split, files in other.items() if files]
+        folder, other = labelled(), {"train": self.train, "validation": self.validation, "test": ()}
+        files = [f"sources.{name}.{split}=[{', '.join(str(folder / file) for file in files)}]" for split, files in other.items()]
         own = [override.replace("SOURCE", f"sources.{name}").replace("FORMAT", f"tasks.{name}.format") for override in self.overrides]
-        return [*(files or moved(name, folder)), *own, "engine.workers=1", "engine.threads=1", "batch.micro=32"]
+        return [*(files if self.train else moved(name, folder)), *own, "engine.workers=1", "engine.threads=1", "batch.micro=32"]
 
 
 _READING: Final = ("SOURCE.most={train: 1000, validation: 1000}", "FORMAT.length=128", "FORMAT.stride=32", "epochs=2")

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ptm_dist.driver.prepare import prepare
+from ptm_dist.prepared import DataFolders
 from ptm_dist.recipe import Recipe
-from ptm_dist.recipe_io import load_recipe
+from ptm_dist.recipe_io import dump_recipe, load_recipe
+from ptm_dist.run import RunFolder
+from tests.tiny import ptm
 
 CONFIGS: Final = Path(__file__).parents[2] / "configs"
 LAPTOP: Final = CONFIGS / "scale" / "laptop.yaml"
@@ -38,6 +42,7 @@ SYSTEMS: Final = {
     **{name: System(f"studies/{name}") for name in ("ernie2_continual", "ernie2_multi_task")},
     **{name: System(name, "zh") for name in ("bert_zh", "bert_wwm", "bert_wwm_ext", "roberta_wwm_ext", "albert_zh", "ernie1", "ernie2_zh")},
 }
+KILLED_AT: Final = 17
 SOURCES: Final = {"en": "docs", "zh": "news"}
 """What the texts of a language are called in the overlays of TEXTS."""
 
@@ -47,6 +52,21 @@ def over_texts(path: Path, language: str, *texts: Path) -> Path:
     source = {"kind": "text", "paths": [str(text.absolute()) for text in texts]}
     path.write_text(f"extends: {TEXTS[language]}\nsources: {json.dumps({SOURCES[language]: source})}\n", encoding="utf8")
     return path
+
+
+def kill_and_resume(recipe: Recipe, folder: Path, cache: Path, rank: int) -> tuple[RunFolder, str]:
+    """Prepare a recipe, train it, kill a rank on the way, and type the command again; return the finished run and what was printed."""
+    run, file = RunFolder(folder / "run"), folder / "recipe.yaml"
+    file.write_text(dump_recipe(recipe))
+    run.claim(recipe)
+    prepared = prepare(recipe, cache, lambda *_: None)
+    run.set_data(DataFolders(prepared.tokenizer, prepared.datasets))
+    fault = [{"point": "step.begin", "rank": rank, "step": KILLED_AT, "action": "kill", "count": 1}]
+    words = (file, "--run", run.path, "--launcher", "local")
+    assert ptm("train", *words, PTM_TESTING="1", PTM_FAULTS=json.dumps(fault)).returncode == 60
+    result = ptm("run", *words)
+    assert result.returncode == 0, result.stderr
+    return run, result.stdout
 
 
 class Golden:

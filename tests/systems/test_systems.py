@@ -3,64 +3,31 @@
 The losses are golden: they guard refactors. `make systems` does the same at laptop scale, and asks what was learned.
 """
 
-import json
 import math
 
 import pytest
 import torch
 import transformers
 
-from ptm_dist.driver.prepare import prepare
 from ptm_dist.events import read_events, steps_of
 from ptm_dist.models.interop import read_model
-from ptm_dist.prepared import DataFolders
-from ptm_dist.recipe_io import dump_recipe
 from ptm_dist.report import load_run
-from ptm_dist.run import RunFolder
-from tests.systems.ride import GOLDEN, SMALL, SYSTEMS, over_texts
-from tests.systems.stories import write_stories
+from tests.systems.ride import GOLDEN, SMALL, SYSTEMS, kill_and_resume
 from tests.tiny import ptm
 
 pytestmark = pytest.mark.slow
 
-STORIES = 60
-KILLED_AT = 17
 ENGLISH = [name for name, system in SYSTEMS.items() if system.language == "en"]
 CHINESE = [name for name, system in SYSTEMS.items() if system.language == "zh"]
 ASKED = {"bert": ("fill-mask", "the old [MASK]"), "gpt": ("generate", "the old baker")}
 """What a run and its export must answer alike."""
 
 
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("texts")
-    return {
-        language: over_texts(folder / f"{language}.yaml", language, write_stories(folder / f"{language}.jsonl", language, STORIES))
-        for language in ("en", "zh")
-    }
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
 def ride(request, texts, cache, ray_head, tmp_path):
     """Return a finished run of a system, once killed on the way."""
     system = SYSTEMS[request.param]
-    recipe = system.load(SMALL, texts[system.language])
-    run, file = RunFolder(tmp_path / "run"), tmp_path / "recipe.yaml"
-    file.write_text(dump_recipe(recipe))
-    run.claim(recipe)
-    prepared = prepare(recipe, cache, lambda *_: None)
-    run.set_data(DataFolders(prepared.tokenizer, prepared.datasets))
-    fault = [{"point": "step.begin", "rank": 1, "step": KILLED_AT, "action": "kill", "count": 1}]
-    words = (file, "--run", run.path, "--launcher", "local")
-    assert ptm("train", *words, PTM_TESTING="1", PTM_FAULTS=json.dumps(fault)).returncode == 60
-    result = ptm("run", *words)
-    assert result.returncode == 0, result.stderr
-    return request.param, run, result.stdout
+    return request.param, *kill_and_resume(system.load(SMALL, texts[system.language]), tmp_path, cache, rank=1)
 
 
 def require_what_a_user_expects(ride):

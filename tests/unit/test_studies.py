@@ -1,15 +1,17 @@
 """Studies compare what they say: arms differ in one thing, pretraining is as small as told, and simple models are measured rightly."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from ptm_dist.corpus.labelled import Labelled
 from ptm_dist.finetune.bootstrap import Spread
-from ptm_dist.recipe_io import flatten
+from ptm_dist.recipe_io import flatten, read_settings
 from tests.studies import pretraining, trends
 from tests.studies.baselines import baseline
-from tests.studies.finetune import line
+from tests.studies.finetune import TASKS, line
+from tests.systems.ride import CONFIGS
 
 
 @pytest.fixture
@@ -106,3 +108,14 @@ class TestBaselines:
         text = data("大海很蓝。月亮在夜里发光。", "什么在夜里发光？", "月亮在夜里发光。")
         source = labelled(tmp_path, {"kind": "squad"}, text, text)
         assert baseline(source, "test", "exact") == 100
+
+
+@pytest.mark.parametrize("task", [name for tasks in TASKS.values() for name in tasks])
+def test_a_task_reads_files_of_the_folder_of_labels_and_no_others(task, tmp_path, monkeypatch):
+    monkeypatch.setenv("PTM_LABELLED", str(tmp_path))
+    (settings,) = (tasks[task] for tasks in TASKS.values() if task in tasks)
+    overrides = [word for word in settings.settings(task) if word.startswith("sources.")]
+    (source,) = read_settings([CONFIGS / "finetune" / f"{task}.yaml"], overrides)["sources"].values()
+    named = [file for split in ("train", "validation", "test") for file in source.get(split, [])]
+    assert named
+    assert all(Path(file).parent == tmp_path for file in named)
